@@ -1,0 +1,1 @@
+"""The CC's tables and their queries."""

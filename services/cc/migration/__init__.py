@@ -1,0 +1,1 @@
+"""Migrations as sagas between two nodes of a zone."""

@@ -1,0 +1,1 @@
+"""The CLC's tables and their queries, a file per table family."""

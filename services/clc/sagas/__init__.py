@@ -1,0 +1,1 @@
+"""The CLC's own sagas: work that several parties must agree on."""

@@ -1,0 +1,1 @@
+"""The few frozen nouns that two rooms share."""

@@ -1,0 +1,1 @@
+"""Mechanisms without cloud words: time, chance, configuration, database, sagas, RPC, keys."""

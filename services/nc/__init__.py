@@ -1,0 +1,1 @@
+"""The node controller: what really runs on a host."""

@@ -1,0 +1,1 @@
+"""The hypervisors behind the driver Protocol."""
