@@ -1,1 +1,1 @@
-"""The AWS wire without cloud words: protocol, signatures, the action table, the pipeline."""
+"""The AWS wire without cloud words: models, protocols, signatures, the front door, errors, pages, filters."""
