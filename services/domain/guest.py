@@ -1,0 +1,81 @@
+"""A guest as the CLC describes it and a node makes it, and the words for what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Resources(NamedTuple):
+    """What a guest takes, or a node has."""
+
+    vcpus: int
+    memory_mib: int
+
+
+class Power(StrEnum):
+    """What a guest should be."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    TERMINATED = "terminated"
+
+
+class Phase(StrEnum):
+    """What a guest is, as a fact. A cause, where there is one, stands beside it."""
+
+    CLAIMED = "claimed"
+    PROVISIONING = "provisioning"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    TERMINATED = "terminated"
+    FAILED = "failed"
+    PAUSED = "paused"
+    INCOMING = "incoming"
+
+
+class GuestKey(NamedTuple):
+    """Which copy of which instance: the only name a node knows a guest by."""
+
+    instance_id: str
+    generation: int
+
+
+class Cause(NamedTuple):
+    """Why: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+class Moment(NamedTuple):
+    """When something happened on the machine that says so; for display only."""
+
+    name: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """Everything a node needs to make a guest."""
+
+    instance_id: str
+    account_id: str
+    instance_type: str
+    resources: Resources
+    image_id: str
+    image_location: str
+    architecture: str
+    hostname: str
+    mac_address: str
+    private_address: str
+    subnet_cidr: str
+    public_key: str
+    key_name: str
+    user_data: bytes
+    root_device_name: str
+    availability_zone: str
+    launched_ms: int
+    tags: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,114 @@
+"""The seam between a node controller and a hypervisor.
+
+A guest is known by (instance, generation) and by nothing else. Every verb is idempotent: saying it
+twice is saying it once, and an end that has come already is success. A driver keeps what it must know
+beside its guests, so that after a restart of the node controller `inventory` is the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mallee.domain.guest import Cause, Guest, GuestKey, Phase, Resources
+from mallee.domain.migration import Limits, Round
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What this host can do."""
+
+    hypervisor: str
+    cpu_model: str
+    capacity: Resources
+    migrates_live: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A guest that the driver has. `migration_id` is set while it is a copy in transit."""
+
+    key: GuestKey
+    guest: Guest
+    phase: Phase
+    cause: Cause | None = None
+    migration_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """The end of stage 3: both copies are whole and suspended."""
+
+    pages_sent: int
+    bytes_sent: int
+    paused_ms: float
+    digest: str
+
+
+class Wire(Protocol):
+    """The way to the destination, opened by the node controller, closed by the driver's last word."""
+
+    async def pages(self, round_number: int, numbers: bytes, contents: bytes) -> None:
+        """Send pages: little-endian 32-bit numbers, and their contents in the same order."""
+
+    async def close(self, cpu_state: bytes) -> str:
+        """Send the CPU state, end the image, and return the destination's digest of it."""
+
+
+class Driver(Protocol):
+    """A hypervisor, as a node controller needs it."""
+
+    async def capabilities(self) -> Capabilities: ...
+
+    async def inventory(self) -> Sequence[Found]:
+        """Every guest there is, whoever made it."""
+
+    def changes(self) -> AsyncIterator[Found]:
+        """Guests that changed by themselves: ended, crashed, powered off."""
+
+    async def start(self, key: GuestKey, guest: Guest) -> None:
+        """Make and run the guest; returns when it runs. A failure leaves nothing."""
+
+    async def shut_down(self, key: GuestKey, *, force: bool) -> None:
+        """End the guest, asking it first unless forced; it stays in the inventory as stopped."""
+
+    async def destroy(self, key: GuestKey) -> None:
+        """End the guest and remove everything of it, a half-received copy included."""
+
+    async def reboot(self, key: GuestKey) -> None: ...
+
+    async def pause(self, key: GuestKey) -> None: ...
+
+    async def resume(self, key: GuestKey) -> None:
+        """Run a paused guest; a received one only when its image is whole."""
+
+    async def console(self, instance_id: str) -> bytes:
+        """The last 64 KiB that the guest wrote."""
+
+    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> None:
+        """An empty paused guest for a migration to fill."""
+
+    async def receive(
+        self, key: GuestKey, round_number: int, numbers: bytes, contents: bytes, cpu_state: bytes
+    ) -> str:
+        """Put pages into a prepared guest. A CPU state makes the image whole: returns its digest, else ''."""
+
+    def pre_copy(
+        self, key: GuestKey, migration_id: str, wire: Wire, limits: Limits, steer: Steering
+    ) -> AsyncGenerator[Round | str, None]:
+        """Stage 2: a Round per pass, and at last the reason why the copying stopped."""
+
+    async def stop_and_copy(self, key: GuestKey, migration_id: str) -> HandedOver:
+        """Stage 3: pause, send what is left and the CPU state over the wire of `pre_copy`."""
+
+    async def digest(self, key: GuestKey) -> str:
+        """A digest of memory and CPU state of a paused guest; '' while an image is not whole."""
+
+
+@dataclass(slots=True)
+class Steering:
+    """What an operator may change while stage 2 runs."""
+
+    finish: bool = False
+    bandwidth_mbps: float = 0.0

@@ -1,0 +1,131 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Power(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    POWER_UNSPECIFIED: _ClassVar[Power]
+    POWER_RUNNING: _ClassVar[Power]
+    POWER_STOPPED: _ClassVar[Power]
+    POWER_TERMINATED: _ClassVar[Power]
+
+class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PHASE_UNSPECIFIED: _ClassVar[Phase]
+    PHASE_CLAIMED: _ClassVar[Phase]
+    PHASE_PROVISIONING: _ClassVar[Phase]
+    PHASE_RUNNING: _ClassVar[Phase]
+    PHASE_STOPPING: _ClassVar[Phase]
+    PHASE_STOPPED: _ClassVar[Phase]
+    PHASE_TERMINATED: _ClassVar[Phase]
+    PHASE_FAILED: _ClassVar[Phase]
+    PHASE_PAUSED: _ClassVar[Phase]
+    PHASE_INCOMING: _ClassVar[Phase]
+POWER_UNSPECIFIED: Power
+POWER_RUNNING: Power
+POWER_STOPPED: Power
+POWER_TERMINATED: Power
+PHASE_UNSPECIFIED: Phase
+PHASE_CLAIMED: Phase
+PHASE_PROVISIONING: Phase
+PHASE_RUNNING: Phase
+PHASE_STOPPING: Phase
+PHASE_STOPPED: Phase
+PHASE_TERMINATED: Phase
+PHASE_FAILED: Phase
+PHASE_PAUSED: Phase
+PHASE_INCOMING: Phase
+
+class Resources(_message.Message):
+    __slots__ = ("vcpus", "memory_mib")
+    VCPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
+    vcpus: int
+    memory_mib: int
+    def __init__(self, vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ...) -> None: ...
+
+class Cause(_message.Message):
+    __slots__ = ("code", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class Moment(_message.Message):
+    __slots__ = ("name", "at_ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    at_ms: int
+    def __init__(self, name: _Optional[str] = ..., at_ms: _Optional[int] = ...) -> None: ...
+
+class Guest(_message.Message):
+    __slots__ = ("instance_id", "account_id", "instance_type", "resources", "image_id", "image_location", "architecture", "hostname", "mac_address", "private_address", "subnet_cidr", "public_key", "key_name", "user_data", "tags", "root_device_name", "availability_zone", "launched_ms")
+    class TagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_ID_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    MAC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PRIVATE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SUBNET_CIDR_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    KEY_NAME_FIELD_NUMBER: _ClassVar[int]
+    USER_DATA_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    AVAILABILITY_ZONE_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHED_MS_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    account_id: str
+    instance_type: str
+    resources: Resources
+    image_id: str
+    image_location: str
+    architecture: str
+    hostname: str
+    mac_address: str
+    private_address: str
+    subnet_cidr: str
+    public_key: str
+    key_name: str
+    user_data: bytes
+    tags: _containers.ScalarMap[str, str]
+    root_device_name: str
+    availability_zone: str
+    launched_ms: int
+    def __init__(self, instance_id: _Optional[str] = ..., account_id: _Optional[str] = ..., instance_type: _Optional[str] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., image_id: _Optional[str] = ..., image_location: _Optional[str] = ..., architecture: _Optional[str] = ..., hostname: _Optional[str] = ..., mac_address: _Optional[str] = ..., private_address: _Optional[str] = ..., subnet_cidr: _Optional[str] = ..., public_key: _Optional[str] = ..., key_name: _Optional[str] = ..., user_data: _Optional[bytes] = ..., tags: _Optional[_Mapping[str, str]] = ..., root_device_name: _Optional[str] = ..., availability_zone: _Optional[str] = ..., launched_ms: _Optional[int] = ...) -> None: ...
+
+class DescribeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DescribeResponse(_message.Message):
+    __slots__ = ("role", "name", "cloud", "version", "uptime_seconds")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CLOUD_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    name: str
+    cloud: str
+    version: str
+    uptime_seconds: float
+    def __init__(self, role: _Optional[str] = ..., name: _Optional[str] = ..., cloud: _Optional[str] = ..., version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ...) -> None: ...
