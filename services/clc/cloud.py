@@ -1,0 +1,37 @@
+"""Everything that handlers and reconcilers share: the seams and the few tables of the operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mallee.aws.pages import Pager
+from mallee.clc.clusters import Clusters
+from mallee.clc.config import ClcConfig
+from mallee.clc.instance_types import InstanceTypes
+from mallee.clc.rendered import Rendered
+from mallee.kernel.clock import Clock
+from mallee.kernel.db import Database
+from mallee.kernel.entropy import Entropy
+from mallee.kernel.secrets_box import SecretsBox
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """What one CLC process has.
+
+    Attributes:
+        admin_account: the account that the cloud was made with; it may see nodes and move guests.
+        clusters: the zones' cluster controllers.
+        rendered: the XML of resources, by (id, version).
+    """
+
+    config: ClcConfig
+    clock: Clock
+    entropy: Entropy
+    db: Database
+    box: SecretsBox
+    clusters: Clusters
+    types: InstanceTypes
+    pages: Pager
+    rendered: Rendered
+    admin_account: str

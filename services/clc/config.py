@@ -1,0 +1,53 @@
+"""What the operator decides for the CLC: section `[clc]` of `mallee.toml`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """A zone and its cluster controller."""
+
+    zone: str
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceTypeConfig:
+    """An instance type the operator adds, or changes by its name."""
+
+    name: str
+    vcpus: int
+    memory_mib: int
+    architecture: str = "x86_64"
+
+
+@dataclass(frozen=True, slots=True)
+class ClcConfig:
+    """The cloud controller's settings.
+
+    Attributes:
+        database: SQLAlchemy URL; empty for SQLite in the state folder.
+        region: how this cloud calls itself.
+        regions_accepted: credential scopes that are accepted; empty for any.
+        default_vpc_cidr: every account's default VPC; half of it is laid out as one subnet a zone.
+        throttle: token buckets as EC2 has them.
+        allow_sigv2: accept the signatures of clients from before 2014.
+        terminated_visible_seconds: how long a terminated instance is described.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8773
+    database: str = ""
+    region: str = "mallee-1"
+    regions_accepted: tuple[str, ...] = ()
+    default_vpc_cidr: str = "172.31.0.0/16"
+    throttle: bool = False
+    allow_sigv2: bool = False
+    clock_skew_seconds: int = 300
+    terminated_visible_seconds: int = 3600
+    max_instances_per_account: int = 0  # 0: as many as there is room for
+    rendered_bytes: int = 128 * 1024 * 1024
+    clusters: tuple[ClusterConfig, ...] = ()
+    instance_types: tuple[InstanceTypeConfig, ...] = field(default_factory=tuple)
