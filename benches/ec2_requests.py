@@ -1,0 +1,213 @@
+"""Server CPU per EC2 request against moto_server, side by side, and its flatness over the fleet.
+
+    python benches/ec2_requests.py [--fleet 10000] [--rounds 5] [--flat 1000,100000]
+
+moto pages by reservation, Mallee by instance: the fleet stands in reservations of 100, so moto's page
+of one reservation and Mallee's page of 100 answer the same number of instances.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+
+from harness import RawClient, Row, Server, calibration_ms, cpu_ms, mallee, moto, report
+
+NODES = '[clc]\ndefault_vpc_cidr = "10.0.0.0/8"\n'
+TYPE = "t3.nano"
+
+
+def image_of(client: RawClient) -> str:
+    found = re.search(
+        rb"<imageId>(ami-[0-9a-f]+)</imageId>", client.call("DescribeImages", {"Owner.1": "amazon"})
+    )
+    found = found or re.search(rb"<imageId>(ami-[0-9a-f]+)</imageId>", client.call("DescribeImages"))
+    assert found is not None
+    return found[1].decode()
+
+
+def run(client: RawClient, image: str, count: int, tag: str = "") -> list[str]:
+    params: dict[str, object] = {"ImageId": image, "InstanceType": TYPE, "MinCount": count, "MaxCount": count}
+    if tag:
+        params |= {
+            "TagSpecification.1.ResourceType": "instance",
+            "TagSpecification.1.Tag.1.Key": "which",
+            "TagSpecification.1.Tag.1.Value": tag,
+        }
+    body = client.call("RunInstances", params)
+    return [i.decode() for i in re.findall(rb"<instanceId>(i-[0-9a-f]+)</instanceId>", body)]
+
+
+def fill(server: Server, size: int) -> tuple[RawClient, str, list[str]]:
+    """`size` instances in reservations of 100; one more carries a tag of its own."""
+    client = RawClient(server)
+    image = image_of(client)
+    ids: list[str] = []
+    while len(ids) < size:
+        ids += run(client, image, min(100, size - len(ids)))
+    run(client, image, 1, tag="needle")
+    return client, image, ids
+
+
+def wait_until_quiet(client: RawClient) -> None:
+    while b"<item>" in client.call(
+        "DescribeInstances",
+        {"Filter.1.Name": "instance-state-name", "Filter.1.Value.1": "pending", "MaxResults": 5},
+    ):
+        pass
+
+
+Measure = tuple[str, int, Callable[[RawClient, str, list[str]], Callable[[], object]]]
+
+
+def reading(
+    action: str, ours: dict[str, object], theirs: dict[str, object] | None = None
+) -> Callable[..., Callable[[], object]]:
+    def make(client: RawClient, _image: str, ids: list[str]) -> Callable[[], object]:
+        params = ours if client.server.name == "mallee" or theirs is None else theirs
+        params = {k: ids[len(ids) // 2] if v == "ID" else v for k, v in params.items()}
+        prepared = client.prepare(action, params)
+
+        def once() -> None:
+            status, body = client.send(prepared)
+            assert status == 200, body[:300]
+
+        return once
+
+    return make
+
+
+MEASURES: list[Measure] = [
+    (
+        "DescribeInstances, page of 100",
+        20,
+        reading("DescribeInstances", {"MaxResults": 100}, {"MaxResults": 1}),
+    ),
+    (
+        "DescribeInstances, page of 1,000",
+        4,
+        reading("DescribeInstances", {"MaxResults": 1000}, {"MaxResults": 10}),
+    ),
+    ("DescribeInstances, one id", 100, reading("DescribeInstances", {"InstanceId.1": "ID"})),
+    ("DescribeInstances, MaxResults=5", 100, reading("DescribeInstances", {"MaxResults": 5})),
+    (
+        "DescribeInstances, running, MaxResults=5",
+        100,
+        reading(
+            "DescribeInstances",
+            {"Filter.1.Name": "instance-state-name", "Filter.1.Value.1": "running", "MaxResults": 5},
+        ),
+    ),
+    (
+        "DescribeInstances, tag filter, one hit",
+        100,
+        reading("DescribeInstances", {"Filter.1.Name": "tag:which", "Filter.1.Value.1": "needle"}),
+    ),
+    ("DescribeInstanceStatus, one id", 50, reading("DescribeInstanceStatus", {"InstanceId.1": "ID"})),
+]
+
+
+def side_by_side(fleet: int, rounds: int) -> None:
+    with mallee("--instant", "--nodes", "40", config=NODES) as ours, moto() as theirs:
+        both = {server.name: fill(server, fleet) for server in (ours, theirs)}
+        wait_until_quiet(both["mallee"][0])
+        rows = []
+        for name, times, make in MEASURES:
+            works = {k: make(*v) for k, v in both.items()}
+            few = {"mallee": times, "moto": max(1, times // 20)}
+            got: dict[str, list[float]] = {"mallee": [], "moto": []}
+            for number in range(rounds + 1):
+                for server in (ours, theirs):
+                    figure = cpu_ms(server, works[server.name], few[server.name])
+                    if number:
+                        got[server.name].append(figure)
+            rows.append(Row(name, got["mallee"], got["moto"]))
+            print(rows[-1].line(), flush=True)
+        rows += writes(ours, theirs, both, rounds)
+        report(
+            f"EC2 requests, {fleet} instances",
+            rows,
+            fleet=fleet,
+            calibration_ms=calibration_ms(),
+            rss_mib={s.name: s.rss_mib() for s in (ours, theirs)},
+        )
+
+
+def writes(
+    ours: Server, theirs: Server, both: dict[str, tuple[RawClient, str, list[str]]], rounds: int
+) -> list[Row]:
+    """Mallee's figure holds all that follows until every instance runs or is gone; moto's holds nothing more."""
+    rows = []
+    made: dict[str, list[str]] = {"mallee": [], "moto": []}
+
+    def running(server: Server, count: int) -> Callable[[], None]:
+        client, image, _ = both[server.name]
+
+        def once() -> None:
+            made[server.name] += run(client, image, count)
+
+        return once
+
+    def ending(server: Server) -> Callable[[], None]:
+        client = both[server.name][0]
+
+        def once() -> None:
+            client.call("TerminateInstances", {"InstanceId.1": made[server.name].pop()})
+
+        return once
+
+    def measure(name: str, times: int, make: Callable[[Server], Callable[[], None]]) -> None:
+        got: dict[str, list[float]] = {"mallee": [], "moto": []}
+        for number in range(rounds + 1):
+            for server in (ours, theirs):
+                work = make(server)
+
+                def settled(work: Callable[[], None] = work, server: Server = server) -> None:
+                    for _ in range(times):
+                        work()
+                    if server.name == "mallee":
+                        wait_until_quiet(both["mallee"][0])
+
+                figure = cpu_ms(server, settled, 1) / times
+                if number:
+                    got[server.name].append(figure)
+        rows.append(Row(name, got["mallee"], got["moto"]))
+        print(rows[-1].line(), flush=True)
+
+    measure("RunInstances(1), durable, until running", 20, lambda s: running(s, 1))
+    measure("RunInstances(100), durable, until running", 2, lambda s: running(s, 100))
+    measure("TerminateInstances(1)", 20, ending)
+    return rows
+
+
+def flatness(sizes: list[int], rounds: int) -> None:
+    figures: dict[str, dict[int, list[float]]] = {}
+    for size in sizes:
+        with mallee("--instant", "--nodes", str(max(2, size // 200)), config=NODES) as ours:
+            client, image, ids = fill(ours, size)
+            wait_until_quiet(client)
+            for name, times, make in MEASURES:
+                work = make(client, image, ids)
+                cpu_ms(ours, work, times)
+                figures.setdefault(name, {})[size] = [cpu_ms(ours, work, times) for _ in range(rounds)]
+            print(f"{size} instances: {ours.rss_mib():.0f} MiB", flush=True)
+    small, large = sizes[0], sizes[-1]
+    rows = [Row(name, of[small], of[large]) for name, of in figures.items()]
+    report(f"CPU at {large} (peer) over CPU at {small} (ours)", rows)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--fleet", type=int, default=10_000)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--flat", default="")
+    chosen = options.parse_args()
+    if chosen.flat:
+        flatness([int(size) for size in chosen.flat.split(",")], chosen.rounds)
+    else:
+        side_by_side(chosen.fleet, chosen.rounds)
+
+
+if __name__ == "__main__":
+    main()
