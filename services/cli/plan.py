@@ -1,0 +1,163 @@
+"""Which services a cloud has, what they are called, and at which ports they answer."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from mallee.cli import ports
+from mallee.cli.state import Shape
+from mallee.kernel.errors import Fault, Kind
+
+HOST = "127.0.0.1"
+EC2_PORT = 8773
+OWN_PROCESS_UP_TO = 4  # fake nodes of a zone; more of them share one node controller
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One service of the cloud, and one process under `mallee up --processes`.
+
+    Attributes:
+        name: unique in the cloud: `clc`, `cc-mallee-1a`, `nc-mallee-1a-1`, `sc`, `walrus`.
+        role: `clc`, `cc`, `nc`, `sc` or `walrus`.
+        zone: empty for what serves all of them.
+        nodes: names of the fake nodes that a node controller's process holds.
+        port: of its gRPC server.
+    """
+
+    name: str
+    role: str
+    zone: str
+    nodes: tuple[str, ...]
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole cloud, before it is started."""
+
+    shape: Shape
+    region: str
+    members: tuple[Member, ...]
+
+    @property
+    def zones(self) -> list[str]:
+        return [zone_name(self.region, number) for number in range(self.shape.zones)]
+
+    @property
+    def ec2_port(self) -> int:
+        return self.shape.ports["ec2"]
+
+    @property
+    def s3_port(self) -> int:
+        return self.shape.ports["s3"]
+
+    def of_role(self, role: str) -> Iterator[Member]:
+        return (member for member in self.members if member.role == role)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line asked for; None where it said nothing."""
+
+    port: int | None = None
+    zones: int | None = None
+    nodes: int | None = None
+    node_vcpus: int | None = None
+    node_memory_mib: int | None = None
+    instant: bool | None = None
+
+
+def zone_name(region: str, number: int) -> str:
+    return f"{region}{string.ascii_lowercase[number]}"
+
+
+def shape_of(wish: Wish, kept: Shape | None, cloud: Callable[[], str]) -> Shape:
+    """The wish, filled up by what this cloud was before, and by the defaults.
+
+    Raises:
+        Fault: INVALID for a number out of range; CONFLICT when zones or nodes would vanish with
+            what lives there.
+    """
+    before = kept or Shape(
+        cloud=cloud(),
+        zones=2,
+        nodes=2,
+        shared_nodes=(wish.nodes or 0) > OWN_PROCESS_UP_TO,
+        node_vcpus=16,
+        node_memory_mib=65536,
+        instant=False,
+        ports={},
+    )
+    asked = {
+        name: value
+        for name in ("zones", "nodes", "node_vcpus", "node_memory_mib", "instant")
+        if (value := getattr(wish, name)) is not None
+    }
+    shape = msgspec.structs.replace(before, **asked)
+    for name, low, high in (
+        ("zones", 1, 26),
+        ("nodes", 1, 10_000),
+        ("node_vcpus", 1, 1 << 20),
+        ("node_memory_mib", 16, 1 << 40),
+    ):
+        if not low <= getattr(shape, name) <= high:
+            raise Fault(
+                Kind.INVALID,
+                f"--{name.replace('_mib', '').replace('_', '-')} {getattr(shape, name)} is out of range.",
+                fix=f"Give {low} to {high:,}.",
+                code="bad-option",
+            )
+    for name in ("zones", "nodes"):
+        if kept is not None and getattr(shape, name) < getattr(kept, name):
+            raise Fault(
+                Kind.CONFLICT,
+                f"This cloud has {getattr(kept, name)} {name}; it cannot start with {getattr(shape, name)}.",
+                why="Instances may live in what would be gone.",
+                fix="Leave the option away, or begin anew: mallee down --purge",
+                code="cloud-would-shrink",
+            )
+    return shape
+
+
+def plan(shape: Shape, region: str, wish: Wish, offer: str) -> Plan:
+    """Names and ports of every service.
+
+    The port that users know is claimed or refused. The others are kept from the last start where they
+    are still free: nobody types them.
+
+    Raises:
+        Fault: CONFLICT `port-taken`.
+    """
+    drafts = list(_members(shape, region))
+    kept, chosen = shape.ports, dict[str, int]()
+    public = wish.port if wish.port is not None else kept.get("ec2", EC2_PORT)
+    chosen["ec2"] = ports.claim(public, HOST, offer=offer)
+    # A cloud that began at any free port has no use for the well-known one of S3.
+    s3 = kept.get("s3", 0 if public == 0 else chosen["ec2"] + 1)
+    for name, wanted in [("s3", s3), *((draft.name, kept.get(draft.name, 0)) for draft in drafts)]:
+        taken = frozenset(chosen.values())
+        usable = wanted and wanted not in taken and ports.is_free(wanted, HOST)
+        chosen[name] = wanted if usable else ports.any_free(HOST, besides=taken)
+    shape = msgspec.structs.replace(shape, ports=kept | chosen)
+    members = tuple(Member(d.name, d.role, d.zone, d.nodes, chosen[d.name]) for d in drafts)
+    return Plan(shape, region, members)
+
+
+def _members(shape: Shape, region: str) -> Iterator[Member]:
+    yield Member("walrus", "walrus", "", (), 0)
+    yield Member("sc", "sc", "", (), 0)
+    zones = [zone_name(region, number) for number in range(shape.zones)]
+    for zone in zones:
+        yield Member(f"cc-{zone}", "cc", zone, (), 0)
+    yield Member("clc", "clc", "", (), 0)
+    for zone in zones:
+        nodes = tuple(f"{zone}-node-{number}" for number in range(1, shape.nodes + 1))
+        if shape.shared_nodes:
+            yield Member(f"nc-{zone}", "nc", zone, nodes, 0)
+        else:
+            yield from (Member(f"nc-{node}", "nc", zone, (node,), 0) for node in nodes)
