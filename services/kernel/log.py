@@ -1,0 +1,94 @@
+"""The log: structured events to standard error, for people or for machines.
+
+Everything that logs - our own code by structlog, libraries by the standard module - goes through
+one list of processors, and the last one before the rendering takes secrets out.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TextIO
+
+import structlog
+from structlog.types import EventDict, Processor, WrappedLogger
+
+from mallee.kernel.clock import Clock, SystemClock
+from mallee.kernel.secrets_box import Secret
+
+_SECRET_NAMES = re.compile(
+    r"secret|password|passphrase|authorization|signature|private_?key|session_?token", re.IGNORECASE
+)
+_MASK = "[secret]"
+
+
+def configure(*, json: bool, level: str = "info", clock: Clock | None = None) -> None:
+    """Set the whole process's log. May be called again; the last call counts."""
+    telling = clock or SystemClock()
+
+    def stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["timestamp"] = telling.now().isoformat(timespec="milliseconds")
+        return event
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        stamp,
+        without_secrets,
+    ]
+    number = logging.getLevelNamesMapping()[level.upper()]
+    ending = _rendering(json=json)
+    structlog.configure(
+        processors=[*shared, *ending],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=_to_stderr,
+        cache_logger_on_first_use=False,  # a later `configure` must reach loggers made at import
+    )
+    _take_over_logging(shared, ending, number)
+
+
+def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Mask what is a `Secret` and what is called like one, at any depth."""
+    return {key: _masked(key, value) for key, value in event.items()}
+
+
+def _masked(key: object, value: object) -> object:
+    if isinstance(value, Secret) or (isinstance(key, str) and key != "event" and _SECRET_NAMES.search(key)):
+        return _MASK
+    if isinstance(value, dict):
+        return {inner: _masked(inner, content) for inner, content in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(None, content) for content in value]
+    return value
+
+
+def _rendering(*, json: bool) -> list[Processor]:
+    # Plain tracebacks: the pretty ones print local variables, secrets among them.
+    if json:
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    colours = sys.stderr.isatty()
+    return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
+
+
+def _to_stderr(*_: object) -> structlog.PrintLogger:
+    return structlog.PrintLogger(sys.stderr)
+
+
+class _Libraries(logging.StreamHandler[TextIO]):
+    """What libraries say by the standard module. A class of its own, to find it again."""
+
+
+def _take_over_logging(shared: list[Processor], ending: list[Processor], level: int) -> None:
+    handler = _Libraries(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [kept for kept in root.handlers if not isinstance(kept, _Libraries)]
+    root.addHandler(handler)
+    # Libraries speak of their own inside; what our users should read, ours says.
+    root.setLevel(max(level, logging.WARNING))
