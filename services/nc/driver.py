@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mallee.domain.guest import Cause, Guest, GuestKey, Phase, Resources
+from mallee.domain.guest import Cause, Guest, GuestKey, Moment, Phase, Resources
 from mallee.domain.migration import Limits, Round
 
 
@@ -27,13 +27,18 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A guest that the driver has. `migration_id` is set while it is a copy in transit."""
+    """A guest that the driver has.
+
+    `migration_id` is set while it is a copy in transit, the paused source included; `reboots` is the
+    highest number that `reboot` or `start` was told.
+    """
 
     key: GuestKey
     guest: Guest
     phase: Phase
     cause: Cause | None = None
     migration_id: str = ""
+    reboots: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,16 @@ class Driver(Protocol):
     def changes(self) -> AsyncIterator[Found]:
         """Guests that changed by themselves: ended, crashed, powered off."""
 
-    async def start(self, key: GuestKey, guest: Guest) -> None:
-        """Make and run the guest; returns when it runs. A failure leaves nothing."""
+    async def start(self, key: GuestKey, guest: Guest, *, reboots: int = 0) -> Sequence[Moment]:
+        """Make and run the guest; returns when it runs, with what was done when.
+
+        A failure leaves nothing. Cancelled, it leaves nothing or a running guest: destroy it.
+
+        Args:
+            key: a key that never ended here.
+            guest: what to make.
+            reboots: how many reboots this first boot has answered already.
+        """
 
     async def shut_down(self, key: GuestKey, *, force: bool) -> None:
         """End the guest, asking it first unless forced; it stays in the inventory as stopped."""
@@ -76,31 +89,44 @@ class Driver(Protocol):
     async def destroy(self, key: GuestKey) -> None:
         """End the guest and remove everything of it, a half-received copy included."""
 
-    async def reboot(self, key: GuestKey) -> None: ...
+    async def reboot(self, key: GuestKey, asked: int) -> None:
+        """Reboot the running guest, unless it has had its `asked`-th reboot; the count is kept beside it."""
 
-    async def pause(self, key: GuestKey) -> None: ...
+    async def pause(self, key: GuestKey) -> None:
+        """Stop the guest's CPUs; it keeps its memory."""
 
     async def resume(self, key: GuestKey) -> None:
-        """Run a paused guest; a received one only when its image is whole."""
+        """Run a paused guest, at full speed; a received one only when its image is whole."""
 
     async def console(self, instance_id: str) -> bytes:
         """The last 64 KiB that the guest wrote."""
 
     async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> None:
-        """An empty paused guest for a migration to fill."""
+        """An empty paused guest for a migration to fill; again for the same migration: empty again."""
 
     async def receive(
         self, key: GuestKey, round_number: int, numbers: bytes, contents: bytes, cpu_state: bytes
     ) -> str:
-        """Put pages into a prepared guest. A CPU state makes the image whole: returns its digest, else ''."""
+        """Put pages into a prepared guest. A CPU state makes the image whole: returns its digest, else ''.
+
+        A whole image survives a restart of the node controller, half of one does not.
+        """
 
     def pre_copy(
         self, key: GuestKey, migration_id: str, wire: Wire, limits: Limits, steer: Steering
     ) -> AsyncGenerator[Round | str, None]:
-        """Stage 2: a Round per pass, and at last the reason why the copying stopped."""
+        """Stage 2: a Round per pass, and at last the reason why the copying stopped.
+
+        Closed or failed before its reason, it ends the copying, and the guest runs on as if nothing
+        had been; after its reason the wire stays open for `stop_and_copy`.
+        """
 
     async def stop_and_copy(self, key: GuestKey, migration_id: str) -> HandedOver:
-        """Stage 3: pause, send what is left and the CPU state over the wire of `pre_copy`."""
+        """Stage 3: pause, send what is left and the CPU state over the wire of `pre_copy`.
+
+        From here on the guest is paused with its migration's name, also after a failure and a
+        restart, until `resume` or `destroy`. Said again after success: the same digest.
+        """
 
     async def digest(self, key: GuestKey) -> str:
         """A digest of memory and CPU state of a paused guest; '' while an image is not whole."""
