@@ -5,16 +5,31 @@ simulation. What both do alike stands once: `server` guards handlers, `client` g
 """
 
 from mallee.kernel.rpc.access import AccessTable
+from mallee.kernel.rpc.grpc_transport import GrpcTransport
 from mallee.kernel.rpc.identity import ANYONE, NOBODY, Identity
+from mallee.kernel.rpc.keys import Credentials, Keys
+from mallee.kernel.rpc.memory import MemoryTransport
+from mallee.kernel.rpc.memory_pipe import Fate, Faults, Message
 from mallee.kernel.rpc.seam import Channel, Registration, Served, Transport
+from mallee.kernel.rpc.server import peer
+from mallee.kernel.rpc.streaming import keep_streaming
 
 __all__ = [
     "ANYONE",
     "NOBODY",
     "AccessTable",
     "Channel",
+    "Credentials",
+    "Fate",
+    "Faults",
+    "GrpcTransport",
     "Identity",
+    "Keys",
+    "MemoryTransport",
+    "Message",
     "Registration",
     "Served",
     "Transport",
+    "keep_streaming",
+    "peer",
 ]
