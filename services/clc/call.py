@@ -108,7 +108,7 @@ class Call:
         return False  # an invocation id that somebody reuses proves nothing
 
     def _seal(self, result: bytes) -> bytes:
-        return self.cloud.box.seal(result) if self.secret_result else result
+        return self.cloud.box.seal(result.decode()).encode() if self.secret_result else result
 
     def _open(self, kept: bytes) -> bytes:
-        return self.cloud.box.open(kept) if self.secret_result else kept
+        return self.cloud.box.unseal(kept.decode()).reveal().encode() if self.secret_result else kept

@@ -123,7 +123,19 @@ class InvalidSecurityGroupRuleIdNotFound(_NotFound, code="InvalidSecurityGroupRu
     WHAT = "security group rule"
 
 
+class InvalidSecurityGroupRuleIdMalformed(_Malformed, code="InvalidSecurityGroupRuleId.Malformed"):
+    SHAPE = "sgr-..."
+
+
 class RulesPerSecurityGroupLimitExceeded(CodedError):
+    pass
+
+
+class SecurityGroupLimitExceeded(CodedError):
+    pass
+
+
+class CannotDelete(CodedError):
     pass
 
 
@@ -144,6 +156,10 @@ class InvalidNetworkInterfaceIDNotFound(_NotFound, code="InvalidNetworkInterface
 
 
 class InsufficientFreeAddressesInSubnet(CodedError):
+    pass
+
+
+class InvalidIPAddressInUse(CodedError, code="InvalidIPAddress.InUse"):
     pass
 
 
