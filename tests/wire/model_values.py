@@ -2,16 +2,17 @@
 
 import base64
 import json
-import random
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
+from zlib import crc32
 
 from botocore.loaders import Loader
 from botocore.model import ServiceModel, Shape
 
 from mallee.aws import model
+from mallee.kernel.entropy import SeededEntropy
 
 SERVICES = ("ec2", "iam", "sts", "autoscaling")
 TEXTS = (
@@ -32,21 +33,26 @@ def service_model(service: str) -> ServiceModel:
     return ServiceModel(loader.load_service_model(service, "service-2", model.VERSIONS[service]), service)
 
 
-def sample(shape: Shape, chance: random.Random, *, keep: float = 1.0, above: tuple[str, ...] = ()) -> Any:
+def chance(seed: str) -> SeededEntropy:
+    """The same numbers for the same words."""
+    return SeededEntropy(crc32(seed.encode()))
+
+
+def sample(shape: Shape, dice: SeededEntropy, *, keep: float = 1.0, above: tuple[str, ...] = ()) -> Any:
     """A value of the shape; each optional member is there with the probability `keep`."""
     match shape.type_name:
         case "structure":
             members = {name: one for name, one in shape.members.items() if one.name not in above}
-            kept = [name for name in members if chance.random() < keep or name in shape.required_members]
+            kept = [name for name in members if dice.uniform(0, 1) < keep or name in shape.required_members]
             inside = (*above, shape.name)  # an empty structure cannot be sent, so at least one member stays
             kept = kept or list(members)[:1]
-            return {name: sample(members[name], chance, keep=keep, above=inside) for name in kept}
+            return {name: sample(members[name], dice, keep=keep, above=inside) for name in kept}
         case "list":
-            size = chance.choice((1, 2, 3)) if len(above) < 4 else 1
-            return [sample(shape.member, chance, keep=keep, above=(*above, shape.name)) for _ in range(size)]
+            size = 1 + int(dice.uniform(0, 3)) if len(above) < 4 else 1
+            return [sample(shape.member, dice, keep=keep, above=(*above, shape.name)) for _ in range(size)]
         case "map":
-            return {f"k{n}": sample(shape.value, chance, keep=keep, above=above) for n in range(2)}
-    return scalar(shape.type_name, chance)
+            return {f"k{n}": sample(shape.value, dice, keep=keep, above=above) for n in range(2)}
+    return scalar(shape.type_name, dice)
 
 
 def sendable(value: Any) -> Any:
@@ -59,23 +65,31 @@ def sendable(value: Any) -> Any:
     return value
 
 
-def scalar(kind: str, chance: random.Random) -> Any:
-    match kind:
-        case "string" | "character":
-            return chance.choice(TEXTS)
-        case "integer":
-            return chance.randint(-(2**31), 2**31 - 1)
-        case "long":
-            return chance.randint(-(2**63), 2**63 - 1)
-        case "float" | "double":
-            return chance.choice((0.0, -1.5, 1e-9, 12345.678))
-        case "boolean":
-            return chance.random() < 0.5
-        case "blob":
-            return chance.randbytes(chance.randint(0, 9))
-        case "timestamp":
-            return datetime(2012, 10, 16, 20, 0, 21, tzinfo=UTC) + timedelta(seconds=chance.randint(0, 10**8))
-    raise AssertionError(kind)
+def scalar(kind: str, dice: SeededEntropy) -> Any:
+    whole = int(dice.uniform(-(2**31), 2**31))
+    start = datetime(2012, 10, 16, 20, 0, 21, tzinfo=UTC)
+    made = {
+        "string": TEXTS[whole % len(TEXTS)],
+        "integer": whole,
+        "long": whole * 2**32,
+        "float": whole / 8,
+        "double": whole * 1e-9,
+        "boolean": whole % 2 == 0,
+        "blob": dice.token(whole % 9),
+        "timestamp": start + timedelta(seconds=whole // 8),
+    }
+    return made[kind]
+
+
+def comparable(value):
+    """As text, because NaN is not equal to itself; members sorted, times in UTC."""
+    if isinstance(value, dict):
+        return str({name: comparable(value[name]) for name in sorted(value)})
+    if isinstance(value, list):
+        return str([comparable(one) for one in value])
+    if isinstance(value, datetime):
+        return str(value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+    return str(value)
 
 
 def slow_xml(shape: Shape, value: Any, tag: str, protocol: str) -> ET.Element:

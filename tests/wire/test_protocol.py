@@ -1,13 +1,12 @@
 """Every operation of four services, both ways, against botocore's own serializer and parser."""
 
-import random
 import xml.etree.ElementTree as ET
 from urllib.parse import urlencode
 
 import pytest
 from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
-from model_values import SERVICES, plain, sample, sendable, service_model, slow_xml
+from model_values import SERVICES, chance, plain, sample, sendable, service_model, slow_xml
 
 from mallee.aws import model
 from mallee.aws.protocol import Protocol, decode, tree
@@ -35,9 +34,9 @@ def test_what_a_client_writes_is_read_as_it_was_meant(service, keep) -> None:
     protocol = Protocol(model.load(service))
     serializer = create_serializer(protocol.model.protocol, include_validation=False)
     for operation in operations(service):
-        chance = random.Random(f"{operation.name}{keep}")
+        dice = chance(f"{operation.name}{keep}")
         meant = (
-            sendable(sample(operation.input_shape, chance, keep=keep) if operation.input_shape else {}) or {}
+            sendable(sample(operation.input_shape, dice, keep=keep) if operation.input_shape else {}) or {}
         )
         form = serializer.serialize_to_request(meant, operation)["body"]
         del form["Action"], form["Version"]
@@ -51,9 +50,9 @@ def test_what_is_written_a_client_reads_as_it_was_meant(service, keep) -> None:
     protocol = Protocol(model.load(service))
     parser = create_parser(protocol.model.protocol)
     for operation in operations(service):
-        chance = random.Random(f"{operation.name}{keep}")
+        dice = chance(f"{operation.name}{keep}")
         shape = operation.output_shape
-        meant = sample(shape, chance, keep=keep) if shape else {}
+        meant = sample(shape, dice, keep=keep) if shape else {}
         body = protocol.serialize(operation.name, meant, "id-1")
         read = parser.parse({"body": body, "headers": {}, "status_code": 200}, shape)
         assert read.pop("ResponseMetadata")["RequestId"] == "id-1", operation.name
@@ -66,7 +65,7 @@ def test_the_compiled_writer_agrees_with_the_slow_one(service) -> None:
     for operation in operations(service):
         if operation.output_shape is None:
             continue
-        value = sample(operation.output_shape, random.Random(operation.name))
+        value = sample(operation.output_shape, chance(operation.name))
         root = ET.fromstring(protocol.serialize(operation.name, value, "id-1"))
         wrapper = operation.output_shape.serialization.get("resultWrapper")
         if wrapper:

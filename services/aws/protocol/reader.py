@@ -99,21 +99,24 @@ class _Compiler:
         members: dict[str, tuple[str, Parse]] = {}
         required: list[tuple[str, str]] = []
         for name, member in shape.members.items():
-            wire = self._wire_name(name, member)
+            wire, *others = self._wire_names(name, member)
             known = accepts is None or name in accepts
             below = accepts.get(name) if accepts is not None else None
             members[wire] = (name, self.parser(member, below) if known else _refuse)
+            members.update(dict.fromkeys(others, members[wire]))
             if name in shape.required:
                 required.append((name, wire))
         return _structure(members, tuple(required))
 
-    def _wire_name(self, name: str, member: Shape) -> str:
+    def _wire_names(self, name: str, member: Shape) -> tuple[str, ...]:
+        """A member's name in a form; clients disagree on a flattened list whose elements have one too."""
+        own = member.location or name
         if self._ec2:
-            location = member.traits.get("queryName") or member.location or name
-            return location if "queryName" in member.traits else location[0].upper() + location[1:]
+            given: str | None = member.traits.get("queryName")
+            return (given or own[0].upper() + own[1:],)
         if member.type == "list" and member.flattened and member.element.location:
-            return member.element.location
-        return member.location or name
+            return own, member.element.location
+        return (own,)
 
     def _list(self, shape: Shape, accepts: Accepted) -> Parse:
         parse = self.parser(shape.element, accepts)
