@@ -190,7 +190,7 @@ user_data = Table(
 _STATE_COLUMNS = (
     *("version", "state", "operation", "cause_code", "cause_message", "cause_ms", "changed_ms", "power"),
     *("force", "reboots", "revision", "unsettled", "host_id", "generation", "reachable", "reboots_done"),
-    "migration_id",
+    *("migration_id", "launched_ms"),
 )
 _DETAIL_COLUMNS = ("version", "instance_type", "details")
 

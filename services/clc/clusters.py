@@ -1,0 +1,293 @@
+"""The zones' cluster controllers, one client each.
+
+Down go placements, asked together when they are asked at the same time, and wishes in batches; up
+comes one `Watch` stream. Nothing is remembered about messages: after a reconnect, and every ten
+seconds for what stays unsettled, the wishes are told again from the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import structlog
+
+from mallee.aws.errors import InvalidParameterValue
+from mallee.clc import orders
+from mallee.clc.db import instances
+from mallee.kernel.clock import Clock
+from mallee.kernel.db import Database
+from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.reconcile import Reconciler
+from mallee.rpc import cluster_pb2 as pb
+from mallee.rpc.cluster_pb2_grpc import ClusterServiceStub
+
+BATCH = 1000  # wishes or asks in one call: well below the limit of a message, even with user data
+RESEND_SECONDS = 10.0
+PLACE_SECONDS = 5.0
+BACK_OFF_SECONDS = (0.1, 0.5, 1.0, 2.0)
+_USER_DATA_BATCH = 200  # 16 KiB each at most
+
+_log = structlog.get_logger()
+
+
+class Cluster(Protocol):
+    """One zone's cluster controller, as the CLC sees it. Every failure is a `Fault`."""
+
+    zone: str
+
+    @property
+    def state(self) -> pb.ZoneFact | None:
+        """What the zone said last of itself; None while it cannot be reached."""
+
+    async def place(self, ask: pb.Ask) -> pb.Outcome:
+        """Claim capacity; the answer may be a refusal."""
+
+    async def release(self, instance_ids: Sequence[str]) -> None:
+        """Give claims back; if that cannot be said, they lapse."""
+
+    def hint(self, instance_ids: Iterable[str]) -> None:
+        """These have new wishes in the database. Losing a hint costs time, never work."""
+
+    async def nodes(self, request: pb.ListNodesRequest) -> Sequence[pb.Node]: ...
+
+    async def cordon(self, host_id: str, *, cordoned: bool) -> pb.Node: ...
+
+    async def migrate(self, request: pb.MigrateRequest) -> pb.MigrateResponse: ...
+
+    async def migrations(self, request: pb.ListMigrationsRequest) -> Sequence[pb.Migration]: ...
+
+    async def steer(self, request: pb.SteerMigrationRequest) -> pb.Migration: ...
+
+    async def console(self, instance_id: str) -> pb.GetConsoleOutputResponse: ...
+
+
+class Clusters:
+    """All zones, by name."""
+
+    def __init__(self, clusters: Iterable[Cluster]) -> None:
+        self._by_zone: Mapping[str, Cluster] = {each.zone: each for each in clusters}
+
+    @property
+    def zones(self) -> list[str]:
+        return sorted(self._by_zone)
+
+    def __iter__(self) -> Any:
+        return iter([self._by_zone[zone] for zone in self.zones])
+
+    def at(self, zone: str) -> Cluster:
+        """The cluster of a zone.
+
+        Raises:
+            InvalidParameterValue: there is no such zone.
+        """
+        cluster = self._by_zone.get(zone)
+        if cluster is None:
+            raise InvalidParameterValue(f"Invalid availability zone: [{zone}]")
+        return cluster
+
+    def roomiest(self) -> list[str]:
+        """Zones by what they have free, most first; those that cannot be reached come last."""
+
+        def room(zone: str) -> tuple[int, str]:
+            state = self._by_zone[zone].state
+            return (-state.free.memory_mib if state else 1, zone)
+
+        return sorted(self._by_zone, key=room)
+
+    def hint(self, zones_by_id: Mapping[str, str]) -> None:
+        """Instances with new wishes, each with its zone; a zone that is gone hears nothing."""
+        told: dict[str, list[str]] = {}
+        for instance_id, zone in zones_by_id.items():
+            told.setdefault(zone, []).append(instance_id)
+        for zone, ids in told.items():
+            if zone in self._by_zone:
+                self._by_zone[zone].hint(ids)
+
+
+class Sink(Protocol):
+    """Whoever acts upon facts."""
+
+    async def take(self, facts: Sequence[pb.InstanceFact]) -> Sequence[str]:
+        """Make the facts true in the database; which instances have new wishes by that."""
+
+    async def compare(self, zone: str, known: set[str]) -> None:
+        """The cluster has said everything that it knows of."""
+
+
+class _Asked(NamedTuple):
+    ask: pb.Ask
+    waiter: asyncio.Future[pb.Outcome]
+
+
+class _End(NamedTuple):
+    """The end of a snapshot in the queue of facts."""
+
+    known: set[str]
+
+
+class ClusterClient:
+    """The client of one zone's cluster controller; `run` keeps it going."""
+
+    def __init__(self, zone: str, channel: Any, *, db: Database, clock: Clock, sink: Sink) -> None:
+        self.zone = zone
+        self.state: pb.ZoneFact | None = None
+        self._stub: Any = ClusterServiceStub(channel)
+        self._db = db
+        self._clock = clock
+        self._sink = sink
+        self._asked: list[_Asked] = []
+        self._placing: asyncio.Task[None] | None = None
+        self._hinted: dict[str, None] = {}
+        self._whole_at = float("-inf")  # when everything unsettled was told last
+        self._teller = Reconciler(f"wishes {zone}", self._tell, every=RESEND_SECONDS, clock=clock)
+
+    async def run(self) -> None:
+        """Tell wishes and follow facts until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._teller.run())
+            tasks.create_task(self._watch())
+
+    # --- placement ----------------------------------------------------------------------------
+
+    async def place(self, ask: pb.Ask) -> pb.Outcome:
+        waiter: asyncio.Future[pb.Outcome] = asyncio.get_running_loop().create_future()
+        self._asked.append(_Asked(ask, waiter))
+        if self._placing is None:
+            self._placing = asyncio.create_task(self._place())
+        return await waiter
+
+    async def _place(self) -> None:
+        """One call at a time; whoever asks meanwhile goes into the next one together."""
+        try:
+            while self._asked:
+                batch, self._asked = self._asked[:BATCH], self._asked[BATCH:]
+                await self._place_together(batch)
+        finally:
+            self._placing = None
+
+    async def _place_together(self, batch: Sequence[_Asked]) -> None:
+        request = pb.PlaceRequest(asks=[asked.ask for asked in batch])
+        try:
+            outcomes = (await self._stub.Place(request, timeout=PLACE_SECONDS)).outcomes
+        except Fault as fault:
+            for asked in batch:
+                if not asked.waiter.done():
+                    asked.waiter.set_exception(fault)
+            return
+        for asked, outcome in zip(batch, outcomes, strict=True):
+            if not asked.waiter.done():
+                asked.waiter.set_result(outcome)
+            elif outcome.placements:  # whoever asked has gone
+                await self.release([each.instance_id for each in outcome.placements])
+
+    async def release(self, instance_ids: Sequence[str]) -> None:
+        try:
+            await self._stub.Release(pb.ReleaseRequest(instance_ids=instance_ids))
+        except Fault as fault:
+            _log.warning("claims were not released and will lapse", zone=self.zone, why=str(fault))
+
+    # --- wishes -------------------------------------------------------------------------------
+
+    def hint(self, instance_ids: Iterable[str]) -> None:
+        self._hinted.update(dict.fromkeys(instance_ids))
+        self._teller.wake()
+
+    async def _tell(self) -> None:
+        """Tell what was hinted; from time to time everything that is unsettled."""
+        now = self._clock.monotonic()
+        hinted, self._hinted = list(self._hinted), {}
+        whole = now - self._whole_at >= RESEND_SECONDS
+        try:
+            if whole:
+                self._whole_at = now
+                await self._tell_all()
+            else:
+                for start in range(0, len(hinted), BATCH):
+                    await self._converge(hinted[start : start + BATCH])
+        except Fault as fault:
+            if fault.kind is not Kind.UNAVAILABLE:
+                raise
+            self._whole_at = float("-inf")
+            _log.warning("wishes wait for their cluster controller", zone=self.zone, why=str(fault))
+
+    async def _tell_all(self) -> None:
+        after = ""
+        while True:
+            at = after
+            ids = await self._db.read(lambda tx: instances.unsettled(tx, self.zone, at, BATCH))  # noqa: B023
+            if not ids:
+                return
+            await self._converge(ids)
+            after = ids[-1]
+
+    async def _converge(self, ids: Sequence[str]) -> None:
+        wishes = await self._db.read(lambda tx: orders.desired(tx, ids))
+        bulky = sum(len(each.guest) for each in wishes) > BATCH * 1024
+        step = _USER_DATA_BATCH if bulky else BATCH
+        for start in range(0, len(wishes), step):
+            request = pb.ConvergeRequest(instances=wishes[start : start + step])
+            await self._stub.Converge(request, timeout=PLACE_SECONDS)
+
+    # --- facts --------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._follow()
+                failures = 0
+            except* Fault as faults:
+                why = "; ".join(str(each) for each in faults.exceptions)
+                _log.warning("the watch of a zone ended", zone=self.zone, why=why)
+            except* Exception:  # noqa: BLE001 - the stream begins again with everything; logged whole
+                _log.exception("the watch of a zone failed", zone=self.zone)
+            finally:
+                self.state = None
+            await self._clock.sleep(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)])
+            failures += 1
+
+    async def _follow(self) -> None:
+        queue: asyncio.Queue[pb.InstanceFact | _End] = asyncio.Queue()
+        async with asyncio.TaskGroup() as tasks:
+            taking = tasks.create_task(self._take(queue))
+            await self._read(queue)
+            taking.cancel()
+
+    async def _read(self, queue: asyncio.Queue[pb.InstanceFact | _End]) -> None:
+        epoch, sequence, known = "", 0, set[str]()
+        async for message in self._stub.Watch(pb.WatchRequest()):
+            if epoch and (message.epoch != epoch or message.sequence != sequence + 1):
+                return  # something was missed: ask for everything again
+            epoch, sequence = message.epoch, message.sequence
+            if message.HasField("zone"):
+                self.state = message.zone
+            for fact in message.facts:
+                queue.put_nowait(fact)
+            if message.snapshot:
+                known.update(fact.instance_id for fact in message.facts)
+            if message.snapshot_end:
+                queue.put_nowait(_End(known))
+                known = set()
+
+    async def _take(self, queue: asyncio.Queue[pb.InstanceFact | _End]) -> None:
+        """All facts that have come since the last transaction go into the next one."""
+        while True:
+            facts: list[pb.InstanceFact] = []
+            end: _End | None = None
+            item = await queue.get()
+            while True:
+                if isinstance(item, _End):
+                    end = item
+                    break
+                facts.append(item)
+                if queue.empty() or len(facts) >= BATCH:
+                    break
+                item = queue.get_nowait()
+            if facts and (renewed := await self._sink.take(facts)):
+                self.hint(renewed)
+            if end is not None:
+                await self._sink.compare(self.zone, end.known)
+                self._whole_at = float("-inf")
+                self._teller.wake()

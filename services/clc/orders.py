@@ -1,0 +1,103 @@
+"""An instance's wish as its cluster controller hears it, the guest's whole specification included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mallee.clc.db import instances, interfaces, network, tags
+from mallee.clc.db.instances import Details, InstanceRow
+from mallee.clc.db.interfaces import Interface
+from mallee.domain.guest import Power
+from mallee.kernel.db import Tx
+from mallee.rpc import cluster_pb2, common_pb2
+
+# A node acts upon these alone; every other tag is the user's own business.
+TAG_PREFIX = "mallee:"
+
+_POWER = {
+    Power.RUNNING: common_pb2.POWER_RUNNING,
+    Power.STOPPED: common_pb2.POWER_STOPPED,
+    Power.TERMINATED: common_pb2.POWER_TERMINATED,
+}
+
+
+def resources(details: Details) -> common_pb2.Resources:
+    """What the guest takes from a node."""
+    return common_pb2.Resources(vcpus=details.vcpus, memory_mib=details.memory_mib)
+
+
+def desired(tx: Tx, ids: Sequence[str]) -> list[cluster_pb2.DesiredInstance]:
+    """The wishes of these instances, as they stand in this transaction."""
+    rows = instances.find(tx, ids)
+    guests = [row for row in rows if row.power != Power.TERMINATED]
+    wired, marked, data = _surroundings(tx, guests)
+    return [_order(row, wired.get(row.id), marked.get(row.id, {}), data.get(row.id, b"")) for row in rows]
+
+
+def _surroundings(
+    tx: Tx, rows: Sequence[InstanceRow]
+) -> tuple[dict[str, tuple[Interface, str]], dict[str, dict[str, str]], dict[str, bytes]]:
+    """By instance: its interface with the subnet's block, its tags, its user data."""
+    wired: dict[str, tuple[Interface, str]] = {}
+    marked: dict[str, dict[str, str]] = {}
+    by_account: dict[str, list[str]] = {}
+    for row in rows:
+        by_account.setdefault(row.account_id, []).append(row.id)
+    for account, ids in by_account.items():
+        marked |= tags.of(tx, account, ids)
+        blocks = {each.id: each.cidr for each in network.subnets_of(tx, account)}
+        for nic in interfaces.of_instances(tx, account, ids):
+            if nic.device_index == 0:
+                wired[nic.instance_id] = nic, blocks.get(nic.subnet_id, "")
+    return wired, marked, instances.user_data_of(tx, [row.id for row in rows])
+
+
+def _order(
+    row: InstanceRow, wired: tuple[Interface, str] | None, marked: dict[str, str], data: bytes
+) -> cluster_pb2.DesiredInstance:
+    details = instances.decode(row.details)
+    takes = resources(details)
+    guest = b""
+    if row.power != Power.TERMINATED:
+        guest = _guest(row, details, wired, marked, data).SerializeToString()
+    return cluster_pb2.DesiredInstance(
+        instance_id=row.id,
+        revision=row.revision,
+        power=_POWER[Power(row.power)],
+        force=row.force,
+        reboots=row.reboots,
+        resources=takes,
+        guest=guest,
+        host_id=details.pinned_host,
+        generation=row.generation,
+    )
+
+
+def _guest(
+    row: InstanceRow,
+    details: Details,
+    wired: tuple[Interface, str] | None,
+    marked: dict[str, str],
+    data: bytes,
+) -> common_pb2.Guest:
+    guest = common_pb2.Guest(
+        instance_id=row.id,
+        account_id=row.account_id,
+        instance_type=row.instance_type,
+        resources=resources(details),
+        image_id=row.image_id,
+        image_location=details.image_location,
+        architecture=details.architecture,
+        hostname=details.hostname,
+        private_address=row.private_address,
+        public_key=details.public_key,
+        key_name=row.key_name,
+        user_data=data,
+        tags={key: value for key, value in marked.items() if key.startswith(TAG_PREFIX)},
+        root_device_name=details.root_device_name,
+        availability_zone=row.zone,
+        launched_ms=row.launched_ms,
+    )
+    if wired:
+        guest.mac_address, guest.subnet_cidr = wired[0].mac, wired[1]
+    return guest
