@@ -88,8 +88,8 @@ def shape_of(wish: Wish, kept: Shape | None, cloud: Callable[[], str]) -> Shape:
         zones=2,
         nodes=2,
         shared_nodes=(wish.nodes or 0) > OWN_PROCESS_UP_TO,
-        node_vcpus=16,
-        node_memory_mib=65536,
+        node_vcpus=64,
+        node_memory_mib=262_144,
         instant=False,
         ports={},
     )

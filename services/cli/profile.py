@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from mallee.cli.client import EC2_VERSION, extras
-from mallee.cli.state import Access, write_private
+from mallee.cli.state import Access
 from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.state_folder import replace
 
 NAME = "mallee"
 _HEADING = re.compile(r"^\s*\[\s*(.*?)\s*\]\s*(?:[#;].*)?$")
@@ -214,7 +215,7 @@ def _replace(files: Mapping[Path, bytes]) -> None:
             continue
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A link stays a link: dotfiles are often kept elsewhere.
-        write_private(Path(os.path.realpath(path)), content)
+        replace(Path(os.path.realpath(path)), content)
 
 
 def _prune(folder: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.state_folder import replace
 
 T = TypeVar("T")
 
@@ -146,15 +147,4 @@ class StateFolder:
             ) from error
 
     def _write(self, name: str, value: object) -> None:
-        write_private(self.root / name, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file as a whole; only its owner may read it. A reader sees the old or the new one."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+        replace(self.root / name, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")

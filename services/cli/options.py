@@ -1,0 +1,22 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mallee.cli.output import Format
+
+State = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        metavar="DIR",
+        help="The cloud's state folder. [default: $MALLEE_STATE or ~/.local/state/mallee]",
+        show_default=False,
+    ),
+]
+Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Print again and again until Ctrl-C.")]
