@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +30,7 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.rpc.identity import ANYONE, Identity
 from mallee.kernel.rpc.keys import Credentials
+from mallee.kernel.state_folder import replace
 
 LEAF_LIFE = timedelta(hours=24)
 AUTHORITY_LIFE = timedelta(days=3650)
@@ -67,9 +67,10 @@ class Authority:
         key_file, certificate_file = folder / "authority.key", folder / "authority.pem"
         if not certificate_file.exists():
             made = cls.create(cloud, clock)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # The certificate last: with it there, both are whole.
-            write_secret(key_file, _key_pem(made._key))  # noqa: SLF001 - its own class
-            write_secret(certificate_file, made.pem)
+            replace(key_file, _key_pem(made._key))  # noqa: SLF001 - its own class
+            replace(certificate_file, made.pem)
             return made
         certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
         if not key_file.exists() or _cloud_name(certificate) != cloud:
@@ -231,7 +232,8 @@ class StoredKeys:
                 fix="Join again with a new token.",
                 code="wrong-certificate",
             )
-        write_secret(self._file(me), msgspec.msgpack.encode(credentials))
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace(self._file(me), msgspec.msgpack.encode(credentials))
         self._held[me] = _hold(credentials)
 
     def _find(self, me: Identity) -> _Held:
@@ -308,23 +310,6 @@ def read_join_token(text: str) -> JoinToken:
     if hashlib.sha256(packed).digest()[:4] != check:
         raise _bad_token("Some of its characters are wrong.")
     return JoinToken(authority, *parts[1:])
-
-
-def write_secret(file: Path, content: bytes) -> None:
-    """Replace a file whole and durably; only its owner may read it."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = file.with_name(f"{file.name}.new")
-    fresh.unlink(missing_ok=True)  # of a crash before the rename; its mode may be anything
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _hold(credentials: Credentials) -> _Held:

@@ -32,7 +32,6 @@ class Stream:
         self._method = method
         self._address = address
         self._answers: Any = None
-        self._hung_up = False
 
     def __aiter__(self) -> Self:
         return self
@@ -61,7 +60,6 @@ class Stream:
 
     def cancel(self) -> bool:
         """Hang up; the handler is cancelled at its next await."""
-        self._hung_up = True
         cancelled: bool = self._call.cancel()
         return cancelled
 
@@ -75,18 +73,27 @@ class Stream:
         except aio.AioRpcError as error:
             raise fault_of(error, self._method, self._address) from None
         except asyncio.CancelledError:
-            # gRPC says so to whoever still reads a call that we hung up. Only a task that is itself
-            # being cancelled may end that way.
-            task = asyncio.current_task()
-            if not self._hung_up or (task is not None and task.cancelling()):
-                raise
-            raise self._over("We hung up.", "cut-off") from None
+            _go_on_cancelling()
+            raise _over(self._method, self._address, "We hung up.", "cut-off") from None
         except asyncio.InvalidStateError:
-            raise self._over("The other side ended the stream.", "ended") from None
+            raise _over(self._method, self._address, "The other side ended the stream.", "ended") from None
 
-    def _over(self, why: str, code: str) -> Fault:
-        what = f"{self._method} at {self._address} is over."
-        return Fault(Kind.UNAVAILABLE, what, why=why, fix="Open it again.", code=code)
+
+def _go_on_cancelling() -> None:
+    """Go on cancelling, if this task is being cancelled.
+
+    gRPC raises CancelledError also in whoever still awaits a call that we hung up, or whose channel
+    we closed; only a task that is itself being cancelled may end that way.
+    """
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _over(method: str, address: str, why: str, code: str) -> Fault:
+    return Fault(
+        Kind.UNAVAILABLE, f"{method} at {address} is over.", why=why, fix="Open it again.", code=code
+    )
 
 
 class _Calls:
@@ -119,6 +126,9 @@ class _UnaryCalls(_Calls):
             return await self._current()(request, timeout=limit, metadata=metadata)
         except aio.AioRpcError as error:
             raise fault_of(error, self._method, self._channel.address) from None
+        except asyncio.CancelledError:
+            _go_on_cancelling()
+            raise _over(self._method, self._channel.address, "We hung up.", "cut-off") from None
 
 
 class _StreamCalls(_Calls):
@@ -143,8 +153,24 @@ class GuardedChannel(aio.Channel):
         shut: Callable[[float | None], Awaitable[None]],
     ) -> None:
         self.address = address
-        self.current = current
+        self._current = current
         self._shut = shut
+        self._closed = False
+
+    def current(self) -> aio.Channel:
+        """The raw channel for the next call.
+
+        Raises:
+            Fault: UNAVAILABLE, when this one is closed.
+        """
+        if self._closed:
+            raise Fault(
+                Kind.UNAVAILABLE,
+                f"The connection to {self.address} is closed.",
+                fix="Connect again.",
+                code="closed",
+            )
+        return self._current()
 
     def unary_unary(self, method: str, *codecs: Any, **named: Any) -> Any:
         return _UnaryCalls(self, "unary_unary", method, _pair(codecs, named))
@@ -159,6 +185,7 @@ class GuardedChannel(aio.Channel):
         return _StreamCalls(self, "stream_stream", method, _pair(codecs, named))
 
     async def close(self, grace: float | None = None) -> None:
+        self._closed = True
         await self._shut(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002

@@ -156,7 +156,6 @@ class _RawChannel:
         self._address = address
         self._expect = expect
         self._calls = Calls()
-        self._closed = False
 
     def unary_unary(self, method: str, *codecs: _Codec) -> Callable[..., ClientSide]:
         return self._caller(method, codecs, lambda request: (request,))
@@ -170,17 +169,11 @@ class _RawChannel:
 
     async def close(self, grace: float | None = None) -> None:
         _ = grace
-        self._closed = True
         for call in self._calls:
             call.hang_up()
 
     async def channel_ready(self) -> None:
-        self._reach()
-
-    def _reach(self) -> MemoryServed:
-        if self._closed:
-            raise Unreachable("The channel is closed.")
-        return self._transport.reach(self._me, self._address, self._expect)
+        self._transport.reach(self._me, self._address, self._expect)
 
     def _caller(
         self, method: str, codecs: tuple[_Codec, ...], wrap: Callable[[Any], Any]
@@ -197,7 +190,7 @@ class _RawChannel:
 
     def _begin(self, method: str, limit: float | None, metadata: Any) -> Call:
         try:
-            served = self._reach()
+            served = self._transport.reach(self._me, self._address, self._expect)
         except Unreachable as refusal:
             served, why = None, str(refusal)
         call = Call(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 import structlog
@@ -23,9 +23,9 @@ from mallee.kernel.rpc.faults import STATUS, trailer
 from mallee.kernel.rpc.identity import NOBODY, Identity
 from mallee.kernel.rpc.seam import Registration
 
-Handler = grpc.RpcMethodHandler[Any, Any]
-Context = aio.ServicerContext[Any, Any]
-_Behaviour = Callable[[Any, Context], Awaitable[Any]]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "aio.ServicerContext[Any, Any]"
+_Behaviour: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
 _log = structlog.get_logger()
 
 
