@@ -106,6 +106,10 @@ class Authority:
         )
         return cls(cloud, key, certificate, clock)
 
+    def at(self, clock: Clock) -> Authority:
+        """The same authority under another clock: what it certifies begins and ends by that one."""
+        return Authority(self.cloud, self._key, self._certificate, clock)
+
     def issue(self, who: Identity) -> Credentials:
         """A new key and its certificate."""
         key = ec.generate_private_key(ec.SECP256R1())

@@ -41,7 +41,8 @@ _PLAIN = {
 }
 
 _KEY = "mallee-fault-bin"
-_PART_LIMIT = 1_200  # characters; all parts together stay under gRPC's 8 KiB of metadata
+_PART_LIMIT = 1_000  # bytes; with the details all stays under gRPC's 8 KiB of metadata
+_DETAILS_LIMIT = 200  # characters, each up to 12 bytes when escaped
 
 
 class _Parts(msgspec.Struct, array_like=True):
@@ -54,8 +55,16 @@ class _Parts(msgspec.Struct, array_like=True):
 
 def trailer(fault: Fault) -> tuple[tuple[str, bytes], ...]:
     """The fault as trailing metadata."""
-    texts = (part[:_PART_LIMIT] for part in (fault.what, fault.why, fault.fix, fault.code))
+    texts = (
+        part.encode(errors="replace")[:_PART_LIMIT].decode(errors="ignore")
+        for part in (fault.what, fault.why, fault.fix, fault.code)
+    )
     return ((_KEY, msgspec.msgpack.encode(_Parts(fault.kind, *texts))),)
+
+
+def details(fault: Fault) -> str:
+    """The one sentence beside the status, for clients that know no faults."""
+    return fault.what[:_DETAILS_LIMIT].encode(errors="replace").decode()
 
 
 def carried(error: AioRpcError) -> Fault | None:

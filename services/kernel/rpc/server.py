@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
 
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.rpc.access import COMMON, AccessTable
-from mallee.kernel.rpc.faults import STATUS, trailer
+from mallee.kernel.rpc.faults import STATUS, details, trailer
 from mallee.kernel.rpc.identity import NOBODY, Identity
 from mallee.kernel.rpc.seam import Registration
 
@@ -149,4 +149,4 @@ async def _refuse(context: Context, method: str, error: Exception) -> NoReturn:
     else:
         _log.error("handler failed", method=method, exc_info=error)
         fault = Fault(Kind.INTERNAL, f"{method} failed unexpectedly.", fix="See the service's log.")
-    await context.abort(STATUS[fault.kind], fault.what[:400], trailer(fault))
+    await context.abort(STATUS[fault.kind], details(fault), trailer(fault))
