@@ -1,0 +1,64 @@
+"""What an operator sets for one zone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mallee.cc.scheduler import policies
+from mallee.domain.migration import Limits
+from mallee.kernel.errors import Fault, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class CcConfig:
+    """The `[cc]` section. Times are seconds.
+
+    Args:
+        zone: the availability zone that this controller is.
+        policy: ROUNDROBIN, GREEDY, SPREAD or POWERSAVE.
+        lease_seconds: how long a node may go on without renewing; then it pauses its guests itself.
+        renew_seconds: how often a node renews.
+        lease_margin: guests of a silent node may be started elsewhere after this many leases:
+            the drift that two clocks may have.
+        claim_seconds: how long a placement waits for the order that binds it.
+        tombstone_seconds: how long a terminated instance is remembered.
+        migrations_per_node: how many migrations a node takes part in at once, on either side.
+        downtime_budget_ms, bandwidth_mbps, max_rounds, max_factor: a migration's limits where it
+            names none.
+    """
+
+    zone: str = "local-1a"
+    policy: str = "ROUNDROBIN"
+    lease_seconds: float = 10.0
+    renew_seconds: float = 3.0
+    lease_margin: float = 2.0
+    claim_seconds: float = 60.0
+    tombstone_seconds: float = 3600.0
+    migrations_per_node: int = 2
+    downtime_budget_ms: float = 300.0
+    bandwidth_mbps: float = 10_000.0
+    max_rounds: int = 29
+    max_factor: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.policy not in policies.NAMES:
+            raise _wrong("policy", self.policy, f"Give one of {', '.join(policies.NAMES)}.")
+        if not self.zone:
+            raise _wrong("zone", self.zone, "Give the name of the availability zone.")
+        if not 0 < self.renew_seconds < self.lease_seconds:
+            raise _wrong("renew_seconds", self.renew_seconds, "Renew more often than the lease lapses.")
+        if self.lease_margin < 1:
+            raise _wrong("lease_margin", self.lease_margin, "Give 1 or more.")
+        if self.migrations_per_node < 1:
+            raise _wrong("migrations_per_node", self.migrations_per_node, "Give 1 or more.")
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of a migration that names none."""
+        return Limits(self.downtime_budget_ms, self.bandwidth_mbps, self.max_rounds, self.max_factor)
+
+
+def _wrong(key: str, value: object, fix: str) -> Fault:
+    return Fault(
+        Kind.INVALID, f"The cluster controller cannot have {key} = {value!r}.", fix=fix, code="bad-config"
+    )

@@ -1,0 +1,154 @@
+"""Everything the controller knows: its books, the scheduler's inventory that mirrors them, and what nodes last said.
+
+Rows decide and are durable; `live` is hearsay of nodes, complete again after each of their reconnects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from mallee.cc.db import epochs, nodes, placements, reservations, transfers
+from mallee.cc.db.nodes import NodeRow
+from mallee.cc.db.placements import Placement
+from mallee.cc.db.reservations import Reservation
+from mallee.cc.db.transfers import Transfer
+from mallee.cc.journal import Book, Journal
+from mallee.cc.scheduler.heap import Scheduler
+from mallee.cc.scheduler.inventory import Host, Inventory
+from mallee.cc.scheduler.policies import Score
+from mallee.domain.guest import Cause, Moment, Phase, Resources
+from mallee.kernel.clock import Clock
+from mallee.kernel.db import Database, Tx
+
+
+@dataclass(slots=True)
+class Live:
+    """What a node said last of the current copy."""
+
+    generation: int
+    phase: Phase
+    cause: Cause | None = None
+    moments: tuple[Moment, ...] = ()
+    reboots: int = 0
+
+
+def _never(tx: Tx, keys: Collection[object]) -> None:
+    raise AssertionError(f"rows of this table are never deleted: {tx} {keys}")
+
+
+class Ledger:
+    """The books and their mirror."""
+
+    def __init__(self, db: Database, zone: str, score: Score, clock: Clock) -> None:
+        self.zone = zone
+        self.clock = clock
+        self.inventory = Inventory(score)
+        self.scheduler = Scheduler(self.inventory)
+        self.live: dict[str, Live] = {}
+        self.left: dict[int, set[str]] = {}
+        self.nodes = Book[int, NodeRow](nodes.save, _never, self._node_changed)
+        self.placements = Book[str, Placement](
+            placements.save, placements.forget, self._placement_changed, self._placements_written
+        )
+        self.reservations = Book[str, Reservation](
+            reservations.save, reservations.forget, self._reservation_changed
+        )
+        self.transfers = Book[str, Transfer](transfers.save, _never)
+        self._db = db
+        self._epoch = 0
+        self._listeners: list[Callable[[Collection[str]], None]] = []
+        books = (self.nodes, self.reservations, self.transfers, self.placements)
+        self.journal = Journal(db, books, self._fence)
+
+    async def open(self) -> None:
+        """Become the zone's writer and read every row."""
+        self._epoch = await self._db.transact(partial(epochs.take_over, zone=self.zone))
+        rows = await self._db.read(_everything)
+        for node in rows[0]:
+            self.nodes.load(node.number, node)
+        for placement in rows[1]:
+            self.placements.load(placement.instance_id, placement)
+        for reservation in rows[2]:
+            self.reservations.load(reservation.taker, reservation)
+        for transfer in rows[3]:
+            self.transfers.load(transfer.migration_id, transfer)
+
+    def listen(self, changed: Callable[[Collection[str]], None]) -> None:
+        """Have `changed` called with the instances whose rows became durable."""
+        self._listeners.append(changed)
+
+    def now_ms(self) -> int:
+        """The calendar in milliseconds, for displays and the age of tombstones."""
+        return int(self.clock.now().timestamp() * 1000)
+
+    async def note_phases(self) -> None:
+        """Write the phases that nodes reported since the rows were written; nobody waits for it."""
+        stale = [
+            (row.instance_id, row.generation, live.phase)
+            for instance_id, live in self.live.items()
+            if (row := self.placements.rows.get(instance_id)) is not None
+            and row.host >= 0
+            and not row.claimed
+            and live.generation == row.generation
+            and live.phase in {Phase.RUNNING, Phase.PROVISIONING}
+            and row.phase != live.phase
+            and row.phase in {Phase.RUNNING, Phase.PROVISIONING}
+        ]
+        for instance_id, _, phase in stale:
+            self.placements.put(instance_id, self.placements.rows[instance_id]._replace(phase=phase))
+        if stale:
+            await self.journal.commit()
+
+    def _fence(self, tx: Tx) -> None:
+        epochs.hold(tx, self.zone, self._epoch)
+
+    def _node_changed(self, number: int, _old: NodeRow | None, new: NodeRow | None) -> None:
+        host = self.inventory.hosts.get(number)
+        if new is None:  # its registration was taken back; its next Hello brings it again
+            self.inventory.hosts[number].lost = True
+            self.inventory.touch(self.inventory.hosts[number])
+            return
+        capacity = Resources(new.vcpus, new.memory_mib)
+        if host is None:
+            host = self.inventory.add(Host(number, new.zone, capacity, silent=True))
+        host.cpu_model, host.hypervisor = new.cpu_model, new.hypervisor
+        host.cordoned, host.lost = new.cordoned, new.lost
+        self.inventory.resize(host, capacity)
+
+    def _placement_changed(self, instance_id: str, old: Placement | None, new: Placement | None) -> None:
+        if old is not None and old.left_host >= 0:
+            self.left[old.left_host].discard(instance_id)
+        if new is None:
+            self.inventory.release(instance_id)
+            self.live.pop(instance_id, None)
+            return
+        if new.left_host >= 0:
+            self.left.setdefault(new.left_host, set()).add(instance_id)
+        self._book(instance_id, new.host, new.resources)
+        if old is not None and old.generation != new.generation:
+            self.live.pop(instance_id, None)
+
+    def _reservation_changed(self, taker: str, _old: Reservation | None, new: Reservation | None) -> None:
+        if new is None:
+            self.inventory.release(taker)
+        else:
+            self._book(taker, new.host, new.resources)
+
+    def _book(self, taker: str, number: int, resources: Resources) -> None:
+        host = self.inventory.hosts.get(number)
+        if host is None:
+            self.inventory.release(taker)
+        elif host.takers.get(taker) != resources:
+            self.inventory.take(taker, host, resources)
+
+    def _placements_written(self, instance_ids: Collection[str]) -> None:
+        for changed in self._listeners:
+            changed(instance_ids)
+
+
+def _everything(
+    tx: Tx,
+) -> tuple[Sequence[NodeRow], Sequence[Placement], Sequence[Reservation], Sequence[Transfer]]:
+    return nodes.load(tx), placements.load(tx), reservations.load(tx), transfers.load_open(tx)
