@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -238,7 +239,7 @@ async def test_a_kept_stream_waits_longer_each_time_and_starts_over_after_a_good
 
     kept = asking(keep_streaming("talk", open_stream, handle, clock=sim.clock, entropy=SeededEntropy(1)))
     await sim.clock.advance(60)
-    waits = [later - sooner for sooner, later in zip(opened, opened[1:], strict=False)]
+    waits = [later - sooner for sooner, later in pairwise(opened)]
     assert all(wait <= LONGEST_WAIT for wait in waits)
     assert waits[0] <= 0.1
     assert all(wait >= LONGEST_WAIT / 2 for wait in waits[6:])

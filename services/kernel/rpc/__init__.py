@@ -4,6 +4,11 @@ The rest of the cloud sees `Transport`; `GrpcTransport` is production, `MemoryTr
 simulation. What both do alike stands once: `server` guards handlers, `client` guards calls.
 """
 
+import os
+
+# Its informational lines (each refused handshake, each goaway) go to standard error past our log.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 from mallee.kernel.rpc.access import AccessTable
 from mallee.kernel.rpc.grpc_transport import GrpcTransport
 from mallee.kernel.rpc.identity import ANYONE, NOBODY, Identity

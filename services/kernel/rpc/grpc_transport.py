@@ -34,7 +34,7 @@ _CLIENT = (
     *_COMMON,
     # A killed service is back within seconds; gRPC's own back-off would look away for two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # despite its name the time one attempt may take
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_retries", 0),  # what is repeated is decided where its meaning is known
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import structlog
 
@@ -11,7 +11,14 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
 
-S = TypeVar("S")
+
+class Cancellable(Protocol):
+    """A stream that can be hung up."""
+
+    def cancel(self) -> bool: ...
+
+
+S = TypeVar("S", bound=Cancellable)
 FIRST_WAIT = 0.1  # seconds
 LONGEST_WAIT = 3.0  # seconds; a service that restarts is back within it
 _log = structlog.get_logger()
@@ -42,9 +49,8 @@ async def keep_streaming(
     last = ""
     while True:
         began = clock.monotonic()
-        stream = open_stream()
         try:
-            await handle(stream)
+            await _once(open_stream, handle)
             ending = "it ended"
         except Fault as fault:
             ending = str(fault)
@@ -54,8 +60,6 @@ async def keep_streaming(
         except Exception as error:  # noqa: BLE001 - the stream comes again; the bug is in the log
             ending = repr(error)
             _log.exception("stream handler failed", stream=name)
-        finally:
-            _hang_up(stream)
         if clock.monotonic() - began > LONGEST_WAIT:
             wait = FIRST_WAIT
         last = ending
@@ -63,7 +67,10 @@ async def keep_streaming(
         wait = min(wait * 2, LONGEST_WAIT)
 
 
-def _hang_up(stream: object) -> None:
-    cancel = getattr(stream, "cancel", None)
-    if cancel is not None:
-        cancel()
+async def _once(open_stream: Callable[[], S], handle: Callable[[S], Awaitable[None]]) -> None:
+    stream = open_stream()
+    try:
+        await handle(stream)
+    finally:
+        # Whatever ended it here, the other side must not go on talking to nobody.
+        stream.cancel()

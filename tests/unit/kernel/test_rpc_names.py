@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from urllib.parse import quote
+
 import pytest
 from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
 
 from mallee.kernel.errors import Fault, Kind
-from mallee.kernel.rpc import ANYONE, NOBODY, AccessTable, Identity
-from mallee.kernel.rpc.faults import STATUS, fault_of, trailer
+from mallee.kernel.rpc import ANYONE, NOBODY, AccessTable, Identity, peer
+from mallee.kernel.rpc.faults import STATUS, details, fault_of, trailer
 from mallee.kernel.rpc.keys import cloud_of
 
 NC = Identity("mallee", "nc", "az1-n1.example")
@@ -88,12 +91,15 @@ def test_a_trailer_that_is_not_ours_is_not_believed(sent: bytes) -> None:
     assert (fault.kind, fault.why) == (Kind.NOT_FOUND, "said so")
 
 
-def test_a_trailer_fits_grpcs_metadata() -> None:
-    long = Fault(Kind.INVALID, "☂" * 9999, why="☂" * 9999, fix="☂" * 9999, code="x" * 9999)
+@pytest.mark.parametrize(
+    "text", ["☂" * 9999, "🌂" * 9999, "%" * 9999, "\udc80" * 9999], ids=["3", "4", "%", "half"]
+)
+def test_a_trailer_fits_grpcs_metadata(text: str) -> None:
+    long = Fault(Kind.INVALID, text, why=text, fix=text, code=text)
 
     ((_, sent),) = trailer(long)
 
-    assert len(sent) * 4 / 3 < 8 * 1024 - 1500  # in base64, beside the details of at most 400 characters
+    assert len(b64encode(sent)) + len(quote(details(long))) < 8 * 1024 - 200
 
 
 @pytest.mark.parametrize(
@@ -102,3 +108,23 @@ def test_a_trailer_fits_grpcs_metadata() -> None:
 def test_what_is_no_authority(pem: bytes) -> None:
     with pytest.raises(Fault):
         cloud_of(pem)
+
+
+class _Context:
+    def __init__(self, proven: dict[str, list[bytes]]) -> None:
+        self._proven = proven
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return self._proven
+
+
+def test_the_peer_is_who_the_certificate_names() -> None:
+    assert peer(_Context({"peer_spiffe_id": [NC.uri.encode()], "x509_pem_cert": [b"..."]})) == NC
+    assert peer(_Context({})) is NOBODY
+
+
+def test_a_certificate_without_a_service_is_not_taken_for_no_certificate() -> None:
+    with pytest.raises(Fault) as caught:
+        peer(_Context({"x509_pem_cert": [b"..."]}))
+
+    assert (caught.value.kind, caught.value.code) == (Kind.FORBIDDEN, "no-identity")
