@@ -19,7 +19,7 @@ class Introspection(IntrospectionServiceServicer):
         self._clock = clock
         self._since = clock.boot()
 
-    async def Describe(self, request: DescribeRequest, context: object) -> DescribeResponse:  # noqa: ARG002, N802 - the contract's shape
+    async def Describe(self, request: DescribeRequest, context: object) -> DescribeResponse:  # noqa: ARG002 - the contract's shape
         return DescribeResponse(
             role=self._me.role,
             name=self._me.name,
