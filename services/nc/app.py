@@ -1,0 +1,200 @@
+"""The node controller as a whole: one process, one server, one database, one node or thousands of fake ones."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+import structlog
+
+from mallee.domain.guest import Resources
+from mallee.kernel.clock import Clock
+from mallee.kernel.db import Database
+from mallee.kernel.entropy import Entropy
+from mallee.kernel.reconcile import Reconciler
+from mallee.kernel.rpc import Channel, Identity, Served, Transport
+from mallee.nc.attendance import Attendance
+from mallee.nc.config import NcConfig
+from mallee.nc.db import MIGRATIONS, metadata
+from mallee.nc.db.fakes import FakeRow, FakeStore
+from mallee.nc.db.tombstones import Graveyard
+from mallee.nc.drivers.fake import FakeDriver, FakeHost
+from mallee.nc.drivers.fake_knobs import Knobs
+from mallee.nc.drivers.fake_migration import CopyRules
+from mallee.nc.guests import Guests
+from mallee.nc.lease import Lease
+from mallee.nc.migration import Migrations
+from mallee.nc.node import Node
+from mallee.nc.service import ACCESS, Introspection, Nodes, NodeService, PageSink
+from mallee.rpc.common_pb2_grpc import add_IntrospectionServiceServicer_to_server
+from mallee.rpc.node_pb2_grpc import add_NodeServiceServicer_to_server, add_PageSinkServiceServicer_to_server
+
+_log = structlog.get_logger()
+
+
+class NodeController:
+    """One node controller.
+
+    Args:
+        config: the `[nc]` section.
+        me: its identity; its nodes carry this name, numbered if there are several.
+        database: where its guests and tombstones are, e.g. `sqlite:////var/lib/mallee/nc/nc.db`.
+        clock, entropy, transport: the world.
+        durable: False in tests and simulation, see `Database.open`.
+
+    Attributes:
+        nodes: by name, once started.
+        knobs: of each node's fake hypervisor.
+    """
+
+    def __init__(
+        self,
+        config: NcConfig,
+        me: Identity,
+        *,
+        database: str,
+        clock: Clock,
+        entropy: Entropy,
+        transport: Transport,
+        durable: bool = True,
+    ) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.knobs = {name: Knobs() for name in config.node_names(me.name)}
+        self._config = config
+        self._me = me
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._transport = transport
+        self._durable = durable
+        self._served: Served | None = None
+        self._channels: dict[str, Channel] = {}
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._stack = AsyncExitStack()
+
+    @property
+    def address(self) -> str:
+        """Where it answers, once started."""
+        return self._served.address if self._served else self._config.address
+
+    async def start(self) -> None:
+        """Adopt what runs, answer, and attend. Raises Fault CONFLICT `address-in-use`."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        db = await Database.open(
+            self._database, metadata=metadata, migrations=MIGRATIONS, durable=self._durable
+        )
+        self._stack.push_async_callback(db.close)
+        graveyard = Graveyard(db, self._clock)
+        await graveyard.load()
+        store = FakeStore(db)
+        self._stack.push_async_callback(store.settle)
+        found = await store.load()
+        host = _host(self._config)
+        for name in self._config.node_names(self._me.name):
+            self.nodes[name] = await self._node(name, host, store, found.get(name, {}), graveyard)
+        await self._serve()
+        self._attend()
+
+    async def _node(
+        self, name: str, host: FakeHost, store: FakeStore, rows: dict[Any, FakeRow], graveyard: Graveyard
+    ) -> Node:
+        clock, entropy = self._clock, self._entropy
+        driver = FakeDriver(
+            name, store, rows, clock=clock, entropy=entropy, host=host, knobs=self.knobs[name]
+        )
+        await driver.open()
+        self._stack.push_async_callback(driver.close)
+        guests = Guests(name, driver, graveyard, clock)
+        self._stack.push_async_callback(guests.close)
+        await guests.look()
+        migrations = Migrations(name, driver, guests, graveyard, entropy)
+        self._stack.callback(migrations.close)
+        lease = Lease(clock, self._config.lease_seconds)
+        return Node(name, driver, await driver.capabilities(), guests, lease, migrations)
+
+    async def _serve(self) -> None:
+        nodes = Nodes(self.nodes)
+        service = NodeService(nodes, lambda: self.address, self._reach, self._clock)
+        self._served = await self._transport.serve(
+            self._me,
+            self._config.address,
+            partial(add_NodeServiceServicer_to_server, service),
+            partial(add_PageSinkServiceServicer_to_server, PageSink(nodes)),
+            partial(add_IntrospectionServiceServicer_to_server, Introspection(self._me, self._clock)),
+            access=ACCESS,
+        )
+
+    def _attend(self) -> None:
+        for node in self.nodes.values():
+            attendance = Attendance(
+                node,
+                # Pretend hosts do not reboot: their guests are as they were however often we start.
+                boot_id=f"fake-{node.name}",
+                address=self.address,
+                channel=self._to_cluster(),
+                clock=self._clock,
+                entropy=self._entropy,
+            )
+            self._run(attendance.run())
+            self._run(node.guests.watch())
+        look = Reconciler("inventory", self._look, every=self._config.look_seconds, clock=self._clock)
+        self._run(look.run())
+
+    async def _look(self) -> None:
+        for node in self.nodes.values():
+            await node.guests.look()
+
+    def _to_cluster(self) -> Channel:
+        if not self._config.connection_each:
+            return self._reach(self._config.cluster, "cc")
+        channel = self._transport.connect(self._me, self._config.cluster, expect="cc", own_connection=True)
+        self._stack.push_async_callback(channel.close)
+        return channel
+
+    def _reach(self, address: str, role: str = "nc") -> Channel:
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = self._transport.connect(self._me, address, expect=role)
+            self._stack.push_async_callback(channel.close)
+        return channel
+
+    def _run(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(_told)
+        self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Attend and answer no more; guests live on. May be called twice."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._tasks.clear()
+        if self._served is not None:
+            await self._served.close()
+            self._served = None
+        await self._stack.aclose()
+        self._channels.clear()
+
+
+def _told(task: asyncio.Task[Any]) -> None:
+    """A task for ever that ended by itself is our bug, and must be heard of."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a task of the node controller died", exc_info=error)
+
+
+def _host(config: NcConfig) -> FakeHost:
+    return FakeHost(
+        config.cpu_model,
+        Resources(config.vcpus, config.memory_mib),
+        0.0 if config.instant else config.start_seconds,
+        CopyRules(config.bandwidth_mbps, instant=config.instant),
+    )

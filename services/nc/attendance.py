@@ -1,0 +1,157 @@
+"""A node's open line to its cluster controller: orders come down, facts and renewals go up.
+
+Nothing on it is remembered: each time it opens the node says everything it has, and hears
+everything it should have. A node whose lease lapsed hangs up by itself, because only a new line
+brings the whole of its orders, without which nothing may run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+from mallee import __version__
+from mallee.kernel.clock import Clock
+from mallee.kernel.entropy import Entropy
+from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.rpc import Channel, keep_streaming
+from mallee.nc.node import Node
+from mallee.nc.words import fact_message, order_of, resources_message
+from mallee.rpc.attendance_pb2 import AttendRequest, AttendResponse, Hello, Renewal
+from mallee.rpc.attendance_pb2_grpc import AttendanceServiceStub
+
+GATHER_SECONDS = 0.005  # facts that fall within it go up together
+FACTS_A_MESSAGE = 2_000
+
+
+class Attendance:
+    """Keeps one node's line.
+
+    Args:
+        node: who attends.
+        boot_id: another one after each boot of the host.
+        address: of the node's own server.
+        channel: to the cluster controller.
+        clock: times renewals and the lease.
+        entropy: spreads the nodes of a zone over time.
+    """
+
+    def __init__(
+        self, node: Node, *, boot_id: str, address: str, channel: Channel, clock: Clock, entropy: Entropy
+    ) -> None:
+        self._node = node
+        self._boot_id = boot_id
+        self._address = address
+        self._stub = AttendanceServiceStub(channel)
+        self._clock = clock
+        self._entropy = entropy
+        self._renew_seconds = 3.0
+        self._lapsed = asyncio.Event()
+
+    async def run(self) -> NoReturn:
+        """Attend until cancelled."""
+        async with _beside(self._node.lease.watch(self._lapse)):
+            await keep_streaming(
+                f"attend {self._node.name}",
+                self._stub.Attend,
+                self._attend,
+                clock=self._clock,
+                entropy=self._entropy,
+            )
+
+    def _lapse(self) -> None:
+        self._node.guests.lapse()
+        self._lapsed.set()
+
+    async def _attend(self, stream: Any) -> None:
+        self._lapsed.clear()
+        await stream.write(self._hello())
+        async with (
+            _beside(self._read(stream)) as reading,
+            _beside(self._write(stream)) as writing,
+            _beside(self._lapsed.wait()) as lapsing,
+        ):
+            ended, _ = await asyncio.wait((reading, writing, lapsing), return_when=asyncio.FIRST_COMPLETED)
+            if lapsing in ended:
+                raise Fault(
+                    Kind.UNAVAILABLE,
+                    f"The lease of {self._node.name} has lapsed.",
+                    why="No renewal was granted in time; every guest is paused.",
+                    code="lease-lapsed",
+                )
+            for each in ended:
+                each.result()
+
+    def _hello(self) -> AttendRequest:
+        node = self._node
+        node.guests.take_news()  # the inventory says it, and the orders will ask for what it does not say
+        return AttendRequest(
+            hello=Hello(
+                node=node.name,
+                boot_id=self._boot_id,
+                address=self._address,
+                hypervisor=node.capabilities.hypervisor,
+                cpu_model=node.capabilities.cpu_model,
+                capacity=resources_message(node.capabilities.capacity),
+                inventory=[fact_message(fact) for fact in node.guests.facts()],
+                version=__version__,
+            ),
+            renewal=Renewal(sequence=node.lease.send()),
+        )
+
+    async def _read(self, stream: AsyncIterator[AttendResponse]) -> None:
+        async for answer in stream:
+            if answer.HasField("welcome"):
+                self._renew_seconds = answer.welcome.renew_seconds or self._renew_seconds
+                if answer.welcome.lease_seconds > 0:
+                    self._node.lease.set_seconds(answer.welcome.lease_seconds)
+            if answer.HasField("grant") and self._node.lease.grant(answer.grant.sequence):
+                self._node.guests.renew()
+            if answer.HasField("orders"):
+                orders = (order_of(each) for each in answer.orders.orders)
+                self._node.guests.take_orders(_known(orders), whole=answer.orders.whole)
+
+    async def _write(self, stream: Any) -> None:
+        """The one writer: a stream takes one message at a time."""
+        guests, lease = self._node.guests, self._node.lease
+        # The first renewal went with Hello; from a random point on, a thousand nodes renew evenly.
+        due = self._clock.boot() + self._entropy.uniform(0.3, 1.0) * self._renew_seconds
+        while True:
+            await self._news_or(due)
+            message = AttendRequest()
+            if self._clock.boot() >= due:
+                message.renewal.sequence = lease.send()
+                due = self._clock.boot() + self._renew_seconds
+            facts = [fact_message(fact) for fact in guests.take_news()]
+            message.facts.extend(facts[:FACTS_A_MESSAGE])
+            await stream.write(message)
+            for first in range(FACTS_A_MESSAGE, len(facts), FACTS_A_MESSAGE):
+                await stream.write(AttendRequest(facts=facts[first : first + FACTS_A_MESSAGE]))
+
+    async def _news_or(self, due: float) -> None:
+        news = self._node.guests.news
+        left = due - self._clock.boot()
+        if not news.is_set() and left > 0:
+            async with _beside(news.wait()) as told, _beside(self._clock.sleep(left)) as timed:
+                await asyncio.wait((told, timed), return_when=asyncio.FIRST_COMPLETED)
+        if news.is_set():
+            await self._clock.sleep(GATHER_SECONDS)
+
+
+def _known(orders: Iterable[Any]) -> list[Any]:
+    return [order for order in orders if order is not None]
+
+
+@asynccontextmanager
+async def _beside(work: Awaitable[Any]) -> AsyncIterator[asyncio.Future[Any]]:
+    """A task that ends with the block; a failure nobody asked for is not lost on the way out."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()

@@ -1,0 +1,65 @@
+"""A node's right to run guests: granted by its cluster controller, and lost by silence.
+
+The lease counts from the moment the node *sent* a renewal, on the clock that also runs while the
+machine sleeps, so the node never believes in it longer than the granting side, whatever the
+network does. Nothing about it is on disk: a controller that starts anew lets its adopted guests
+run for one lease from its start, as the lease of its predecessor may still last and a restart alone
+shall pause nobody. So a restart can stretch a lease to twice its length after the last renewal,
+which is why the granting side waits for two before it starts anything elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mallee.kernel.clock import Clock
+
+KEPT_SENDINGS = 64  # a grant for an older renewal would have lapsed anyway
+
+
+class Lease:
+    """Args: `seconds`, how long one grant lasts until the cluster controller says otherwise."""
+
+    def __init__(self, clock: Clock, seconds: float = 10.0) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._until = clock.boot() + seconds
+        self._sent: dict[int, float] = {}
+        self._sequence = 0
+
+    def set_seconds(self, seconds: float) -> None:
+        """How long the next grants last."""
+        self._seconds = seconds
+
+    def send(self) -> int:
+        """The sequence of a renewal that is being sent now."""
+        self._sequence += 1
+        self._sent[self._sequence] = self._clock.boot()
+        self._sent.pop(self._sequence - KEPT_SENDINGS, None)
+        return self._sequence
+
+    def grant(self, sequence: int) -> bool:
+        """Take a grant; False when it came too late to be of use, or answers nothing we sent."""
+        sent = self._sent.pop(sequence, None)
+        if sent is None:
+            return False
+        self._until = max(self._until, sent + self._seconds)
+        return self.held
+
+    @property
+    def held(self) -> bool:
+        return self._clock.boot() < self._until
+
+    async def watch(self, lapsed: Callable[[], None]) -> None:
+        """Call `lapsed` each time the lease runs out, until cancelled."""
+        told = False
+        while True:
+            left = self._until - self._clock.boot()
+            if left > 0:
+                told = False
+                await self._clock.sleep(left)
+                continue
+            if not told:
+                told = True
+                lapsed()
+            await self._clock.sleep(min(1.0, self._seconds / 4))

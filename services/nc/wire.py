@@ -1,0 +1,40 @@
+"""The way of pages from one node to another: a stream to the destination's page sink."""
+
+from __future__ import annotations
+
+from mallee.kernel.errors import Fault
+from mallee.kernel.rpc import Channel
+from mallee.rpc.node_pb2 import ReceiveRequest, Subject
+from mallee.rpc.node_pb2_grpc import PageSinkServiceStub
+
+
+class RpcWire:
+    """Implements `mallee.nc.driver.Wire` over one `Receive` call; `hang_up` ends it before its time."""
+
+    def __init__(self, channel: Channel, destination: Subject, ticket: str) -> None:
+        self._stream = PageSinkServiceStub(channel).Receive()
+        self._opening: ReceiveRequest | None = ReceiveRequest(subject=destination, ticket=ticket)
+        self._round = 0
+
+    async def pages(self, round_number: int, numbers: bytes, contents: bytes) -> None:
+        self._round = round_number
+        await self._write(ReceiveRequest(round=round_number, page_numbers=numbers, page_contents=contents))
+
+    async def close(self, cpu_state: bytes) -> str:
+        await self._write(ReceiveRequest(round=self._round + 1, cpu_state=cpu_state))
+        await self._stream.done_writing()
+        return (await self._stream).digest
+
+    def hang_up(self) -> None:
+        self._stream.cancel()
+
+    async def _write(self, message: ReceiveRequest) -> None:
+        try:
+            if self._opening is not None:
+                opening, self._opening = self._opening, None
+                await self._stream.write(opening)
+            await self._stream.write(message)
+        except Fault as fault:
+            if fault.code == "ended":  # the destination has said why, as its answer
+                await self._stream
+            raise

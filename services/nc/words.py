@@ -1,0 +1,119 @@
+"""Messages into the domain's words and back; nothing behind this file knows protobuf."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from mallee.domain.guest import Cause, Guest, GuestKey, Moment, Phase, Power, Resources
+from mallee.kernel.errors import Fault, Kind
+from mallee.rpc import attendance_pb2, common_pb2, node_pb2
+
+_POWER = {
+    common_pb2.POWER_RUNNING: Power.RUNNING,
+    common_pb2.POWER_STOPPED: Power.STOPPED,
+    common_pb2.POWER_TERMINATED: Power.TERMINATED,
+}
+_PHASE = {phase: f"PHASE_{phase.name}" for phase in Phase}
+NOTHING = Resources(0, 0)
+_BOUNDS = Resources(1_024, 64 * 1024 * 1024)  # above any host; keeps a wrong message from taking all memory
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a guest should be. `guest` is the message `Guest`, read when it is needed."""
+
+    key: GuestKey
+    revision: int
+    power: Power
+    force: bool = False
+    reboots: int = 0
+    guest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a guest is, in answer to the order of that revision."""
+
+    key: GuestKey
+    revision: int
+    phase: Phase
+    cause: Cause | None = None
+    moments: tuple[Moment, ...] = ()
+    reboots: int = 0
+    resources: Resources = NOTHING
+
+
+def order_of(message: attendance_pb2.GuestOrder) -> Order | None:
+    """The order; None for one that says nothing this version understands."""
+    power = _POWER.get(message.power)
+    if power is None or not message.instance_id:
+        return None
+    key = GuestKey(message.instance_id, message.generation)
+    return Order(key, message.revision, power, message.force, message.reboots, message.guest)
+
+
+def fact_message(fact: Fact) -> attendance_pb2.GuestFact:
+    return attendance_pb2.GuestFact(
+        instance_id=fact.key.instance_id,
+        generation=fact.key.generation,
+        revision=fact.revision,
+        phase=_PHASE[fact.phase],
+        cause=None
+        if fact.cause is None
+        else common_pb2.Cause(code=fact.cause.code, message=fact.cause.message),
+        moments=[common_pb2.Moment(name=each.name, at_ms=each.at_ms) for each in fact.moments],
+        reboots=fact.reboots,
+        resources=resources_message(fact.resources),
+    )
+
+
+def resources_message(resources: Resources) -> common_pb2.Resources:
+    return common_pb2.Resources(vcpus=resources.vcpus, memory_mib=resources.memory_mib)
+
+
+def key_of(subject: node_pb2.Subject) -> GuestKey:
+    return GuestKey(subject.instance_id, subject.generation)
+
+
+def guest_of(raw: bytes) -> Guest:
+    """The guest that a message describes.
+
+    Raises:
+        Fault: INVALID `bad-guest`, when the bytes are none or its size is impossible.
+    """
+    try:
+        read = common_pb2.Guest.FromString(raw)
+    except DecodeError as error:
+        raise _bad_guest(str(error)) from error
+    size = Resources(read.resources.vcpus, read.resources.memory_mib)
+    if not (0 < size.vcpus <= _BOUNDS.vcpus and 0 < size.memory_mib <= _BOUNDS.memory_mib):
+        raise _bad_guest(f"Its size is {size.vcpus} vCPUs and {size.memory_mib} MiB.")
+    # Thousands of guests share the words of their kind: one copy of each will do.
+    same = sys.intern
+    return Guest(
+        instance_id=read.instance_id,
+        account_id=same(read.account_id),
+        instance_type=same(read.instance_type),
+        resources=size,
+        image_id=same(read.image_id),
+        image_location=same(read.image_location),
+        architecture=same(read.architecture),
+        hostname=read.hostname,
+        mac_address=read.mac_address,
+        private_address=read.private_address,
+        subnet_cidr=same(read.subnet_cidr),
+        public_key=same(read.public_key),
+        key_name=same(read.key_name),
+        user_data=read.user_data,
+        root_device_name=same(read.root_device_name),
+        availability_zone=same(read.availability_zone),
+        launched_ms=read.launched_ms,
+        tags=dict(read.tags),
+    )
+
+
+def _bad_guest(why: str) -> Fault:
+    return Fault(Kind.INVALID, "The description of a guest cannot be read.", why=why, code="bad-guest")

@@ -1,0 +1,396 @@
+"""What every hypervisor driver must do: each verb, said twice, of the wrong life, and after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+from mallee.domain.guest import Cause, GuestKey, Phase
+from mallee.domain.migration import Limits, Round
+from mallee.kernel.clock import ManualClock
+from mallee.kernel.db import Database
+from mallee.kernel.entropy import SeededEntropy
+from mallee.kernel.errors import Fault, Kind
+from mallee.nc.db import MIGRATIONS, metadata
+from mallee.nc.db.fakes import FakeStore
+from mallee.nc.driver import Driver, Steering
+from mallee.nc.drivers.fake import FakeDriver, FakeHost
+from mallee.nc.drivers.fake_knobs import Knobs
+from mallee.nc.drivers.fake_migration import CopyRules
+from tests.unit.nc.pretend import DirectWire, a_guest, copied, driven, migrated, phases
+
+T = TypeVar("T")
+KEY, NEXT = GuestKey("i-1", 1), GuestKey("i-1", 2)
+BUSY = {"mallee:workload": "web"}
+
+
+class Host(Protocol):
+    """A pair of nodes with a driver each, and the way to wait for them."""
+
+    here: Driver
+    there: Driver
+
+    async def go(self, work: Awaitable[T]) -> T:
+        """The result of `work`."""
+
+    async def restart(self) -> None:
+        """Both node controllers end and start again; `here` and `there` are new objects."""
+
+    async def end(self, key: GuestKey) -> None:
+        """A guest `here` powers itself off."""
+
+
+class FakeNodes:
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._clock = ManualClock()
+        self._drivers: list[FakeDriver] = []
+        self._db: Database | None = None
+
+    async def open(self) -> None:
+        self._db = await Database.open(self._url, metadata=metadata, migrations=MIGRATIONS, durable=False)
+        store = FakeStore(self._db)
+        rows = await store.load()
+        # A slow line, so that a small guest takes several rounds.
+        host = FakeHost(copying=CopyRules(bandwidth_mbps=100.0, chunk_pages=512))
+        self._drivers = [
+            FakeDriver(
+                name,
+                store,
+                rows.get(name, {}),
+                clock=self._clock,
+                entropy=SeededEntropy(7),
+                host=host,
+                knobs=Knobs(),
+            )
+            for name in ("here", "there")
+        ]
+        self.here, self.there = self._drivers
+        for driver in self._drivers:
+            await driver.open()
+
+    async def close(self) -> None:
+        for driver in self._drivers:
+            await driver.close()
+        if self._db is not None:
+            await self._db.close()
+
+    async def go(self, work: Awaitable[T]) -> T:
+        result: T = await driven(self._clock, work)
+        return result
+
+    async def restart(self) -> None:
+        await self.close()
+        await self.open()
+
+    async def end(self, key: GuestKey) -> None:
+        await self.here.end(key, Cause("guest-shut-down", "It powered itself off."))  # type: ignore[attr-defined]
+
+
+MAKERS: dict[str, Callable[[Path], Any]] = {"fake": lambda folder: FakeNodes(f"sqlite:///{folder}/nodes.db")}
+
+
+@pytest.fixture(params=sorted(MAKERS))
+async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Host]:
+    made = MAKERS[request.param](tmp_path)
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def refused(work: Awaitable[Any]) -> Kind:
+    with pytest.raises(Fault) as caught:
+        await work
+    return caught.value.kind
+
+
+async def test_a_guest_starts_once_however_often_it_is_said(host: Host) -> None:
+    moments = await host.go(host.here.start(KEY, a_guest()))
+    await host.go(host.here.start(KEY, a_guest()))
+
+    assert [moment.name for moment in moments] == ["image", "customise", "boot", "verify"]
+    assert [m.at_ms for m in moments] == sorted(m.at_ms for m in moments)
+    assert await phases(host.here) == {KEY: Phase.RUNNING}
+
+
+async def test_inventory_is_the_truth_after_a_restart(host: Host) -> None:
+    guest = a_guest(user_data=b"\x00\xff", tags={"Name": "x"})
+    await host.go(host.here.start(KEY, guest, reboots=3))
+    await host.go(host.here.start(GuestKey("i-2", 9), a_guest("i-2")))
+    await host.go(host.here.shut_down(GuestKey("i-2", 9), force=False))
+
+    await host.restart()
+
+    found = {each.key: each for each in await host.here.inventory()}
+    assert found[KEY].guest == guest
+    assert (found[KEY].phase, found[KEY].reboots) == (Phase.RUNNING, 3)
+    assert found[GuestKey("i-2", 9)].phase is Phase.STOPPED
+
+
+@pytest.mark.parametrize("force", [True, False])
+async def test_shut_down_keeps_the_guest_and_start_runs_it_again(host: Host, force: bool) -> None:
+    await host.go(host.here.start(KEY, a_guest()))
+    for _ in range(2):
+        await host.go(host.here.shut_down(KEY, force=force))
+        assert await phases(host.here) == {KEY: Phase.STOPPED}
+
+    await host.go(host.here.start(KEY, a_guest()))
+    assert await phases(host.here) == {KEY: Phase.RUNNING}
+
+
+async def test_destroy_leaves_nothing_also_after_a_restart(host: Host) -> None:
+    await host.go(host.here.start(KEY, a_guest()))
+    for _ in range(2):
+        await host.go(host.here.destroy(KEY))
+    await host.restart()
+    assert await phases(host.here) == {}
+
+
+async def test_an_end_of_what_is_not_here_is_success(host: Host) -> None:
+    await host.go(host.here.destroy(KEY))
+    await host.go(host.here.shut_down(KEY, force=True))
+    assert await phases(host.here) == {}
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "reboot", "digest", "stop_and_copy"])
+async def test_an_unknown_guest_is_not_found_and_an_old_one_stale(host: Host, verb: str) -> None:
+    arguments: tuple[Any, ...] = {"reboot": (1,), "stop_and_copy": ("mig-1",)}.get(verb, ())
+    call = getattr(host.here, verb)
+    assert await refused(host.go(call(KEY, *arguments))) is Kind.NOT_FOUND
+
+    await host.go(host.here.start(NEXT, a_guest()))
+    assert await refused(host.go(call(KEY, *arguments))) is Kind.STALE
+    assert await phases(host.here) == {NEXT: Phase.RUNNING}
+
+
+async def test_the_wrong_generation_ends_nothing(host: Host) -> None:
+    await host.go(host.here.start(NEXT, a_guest()))
+    await host.go(host.here.destroy(KEY))
+    await host.go(host.here.shut_down(KEY, force=True))
+    assert await phases(host.here) == {NEXT: Phase.RUNNING}
+
+
+async def test_pause_and_resume(host: Host) -> None:
+    await host.go(host.here.start(KEY, a_guest()))
+    for _ in range(2):
+        await host.go(host.here.pause(KEY))
+        assert await phases(host.here) == {KEY: Phase.PAUSED}
+    await host.restart()
+    assert await phases(host.here) == {KEY: Phase.PAUSED}
+    for _ in range(2):
+        await host.go(host.here.resume(KEY))
+        assert await phases(host.here) == {KEY: Phase.RUNNING}
+
+
+async def test_a_stopped_guest_is_not_resumed(host: Host) -> None:
+    await host.go(host.here.start(KEY, a_guest()))
+    await host.go(host.here.shut_down(KEY, force=True))
+    assert await refused(host.go(host.here.resume(KEY))) is Kind.CONFLICT
+
+
+async def test_reboots_are_counted_not_repeated(host: Host) -> None:
+    await host.go(host.here.start(KEY, a_guest(), reboots=1))
+    first = await host.here.console("i-1")
+    await host.go(host.here.reboot(KEY, 1))
+    assert await host.here.console("i-1") == first
+
+    for _ in range(2):
+        await host.go(host.here.reboot(KEY, 2))
+    await host.restart()
+    await host.go(host.here.reboot(KEY, 2))
+
+    again = await host.here.console("i-1")
+    assert again.count(b"Linux version") == first.count(b"Linux version") + 1
+    assert [each.reboots for each in await host.here.inventory()] == [2]
+
+
+async def test_the_console_shows_who_the_guest_is(host: Host) -> None:
+    await host.go(
+        host.here.start(KEY, a_guest(hostname="ip-10-0-0-77", user_data=b"#!/bin/sh\necho hello\n"))
+    )
+    log = await host.here.console("i-1")
+    assert b"Linux version" in log
+    assert b"ip-10-0-0-77" in log
+    assert b"echo hello" in log
+    assert await refused(host.here.console("i-unknown")) is Kind.NOT_FOUND
+
+
+async def test_the_console_is_a_ring_of_64_kib(host: Host) -> None:
+    await host.go(host.here.start(KEY, a_guest(user_data=b"#!/bin/sh\n" + b"echo filling\n" * 6_000)))
+    log = await host.here.console("i-1")
+    assert len(log) == 64 * 1024
+    assert log.rstrip().endswith(b"login:")
+
+
+async def test_a_guest_that_ends_by_itself_is_told(host: Host) -> None:
+    await host.go(host.here.start(KEY, a_guest()))
+    changes = host.here.changes()
+    told = asyncio.ensure_future(anext(changes))
+    await host.end(KEY)
+    found = await host.go(told)
+    assert (found.key, found.phase) == (KEY, Phase.STOPPED)
+    assert found.cause is not None
+
+
+async def test_both_copies_are_equal_after_copying_under_load(host: Host) -> None:
+    guest = a_guest(memory_mib=32, tags=BUSY)
+    await host.go(host.here.start(KEY, guest, reboots=4))
+
+    rounds, reason, handed = await host.go(migrated(host.here, host.there, guest))
+
+    assert reason == "fits-budget"
+    assert rounds[0].pages_sent > rounds[-1].pages_dirtied > 0
+    assert handed.digest == await host.there.digest(NEXT) == await host.here.digest(KEY) != ""
+    assert await phases(host.here) == {KEY: Phase.PAUSED}
+    assert await phases(host.there) == {NEXT: Phase.INCOMING}
+    assert {
+        found.migration_id for found in [*await host.here.inventory(), *await host.there.inventory()]
+    } == {"mig-1"}
+    assert [found.reboots for found in await host.there.inventory()] == [4]
+
+
+async def test_a_handed_over_guest_runs_there_and_is_discarded_here(host: Host) -> None:
+    guest = a_guest()
+    await host.go(host.here.start(KEY, guest))
+    booted = await host.here.console("i-1")
+    await host.go(migrated(host.here, host.there, guest))
+
+    for _ in range(2):
+        await host.go(host.there.resume(NEXT))
+        await host.go(host.here.destroy(KEY))
+
+    assert await phases(host.here) == {}
+    assert await phases(host.there) == {NEXT: Phase.RUNNING}
+    assert [found.migration_id for found in await host.there.inventory()] == [""]
+    assert await host.there.console("i-1") == booted
+
+
+async def test_both_whole_copies_survive_a_restart(host: Host) -> None:
+    guest = a_guest()
+    await host.go(host.here.start(KEY, guest))
+    _, _, handed = await host.go(migrated(host.here, host.there, guest))
+
+    await host.restart()
+
+    assert await phases(host.here) == {KEY: Phase.PAUSED}
+    assert await host.here.digest(KEY) == await host.there.digest(NEXT) == handed.digest
+    assert (await host.go(host.here.stop_and_copy(KEY, "mig-1"))).digest == handed.digest
+    await host.go(host.here.resume(KEY))
+    assert await phases(host.here) == {KEY: Phase.RUNNING}
+
+
+async def test_half_a_copy_does_not_survive_a_restart(host: Host) -> None:
+    guest = a_guest()
+    await host.go(host.here.start(KEY, guest))
+    await host.there.prepare(NEXT, guest, "mig-1")
+    await host.go(copied(host.here, KEY, DirectWire(host.there, NEXT), Limits()))
+    assert await host.there.digest(NEXT) == ""
+
+    await host.restart()
+
+    assert await phases(host.here) == {KEY: Phase.RUNNING}
+    assert await phases(host.there) == {}
+
+
+async def test_half_a_copy_never_runs(host: Host) -> None:
+    await host.there.prepare(NEXT, a_guest(), "mig-1")
+    assert await refused(host.go(host.there.resume(NEXT))) is Kind.CONFLICT
+    await host.go(host.there.destroy(NEXT))
+    assert await phases(host.there) == {}
+
+
+async def test_a_place_that_is_taken_is_not_prepared(host: Host) -> None:
+    await host.go(host.there.start(NEXT, a_guest()))
+    assert await refused(host.go(host.there.prepare(NEXT, a_guest(), "mig-1"))) is Kind.CONFLICT
+    assert await phases(host.there) == {NEXT: Phase.RUNNING}
+
+
+async def test_copying_may_begin_anew(host: Host) -> None:
+    guest = a_guest(tags=BUSY)
+    await host.go(host.here.start(KEY, guest))
+    await host.there.prepare(NEXT, guest, "mig-1")
+    await host.go(copied(host.here, KEY, DirectWire(host.there, NEXT), Limits()))
+
+    _, _, handed = await host.go(migrated(host.here, host.there, guest))
+
+    assert handed.digest == await host.there.digest(NEXT)
+
+
+async def test_copying_that_is_broken_off_leaves_the_guest_running(host: Host) -> None:
+    guest = a_guest(tags=BUSY)
+    await host.go(host.here.start(KEY, guest))
+    await host.there.prepare(NEXT, guest, "mig-1")
+
+    async def one_round() -> None:
+        words = host.here.pre_copy(KEY, "mig-1", DirectWire(host.there, NEXT), Limits(), Steering())
+        async with aclosing(words):
+            await anext(words)
+
+    await host.go(one_round())
+    assert await phases(host.here) == {KEY: Phase.RUNNING}
+    assert await refused(host.go(host.here.stop_and_copy(KEY, "mig-1"))) is Kind.CONFLICT
+    assert await phases(host.here) == {KEY: Phase.RUNNING}
+
+
+async def test_a_guest_that_ends_during_copying_ends_the_copying(host: Host) -> None:
+    guest = a_guest(tags=BUSY)
+    await host.go(host.here.start(KEY, guest))
+    await host.there.prepare(NEXT, guest, "mig-1")
+    copying = asyncio.ensure_future(copied(host.here, KEY, DirectWire(host.there, NEXT), Limits()))
+    await asyncio.sleep(0)  # noqa: TID251 - one turn, so that the copying has begun
+    await host.go(host.here.destroy(KEY))
+    assert await refused(host.go(copying)) in {Kind.NOT_FOUND, Kind.CONFLICT}
+
+
+LIMITS = Limits(downtime_budget_ms=1.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "steer", "reason"),
+    [
+        (Limits(downtime_budget_ms=300.0), Steering(), "fits-budget"),
+        (replace(LIMITS, max_rounds=2), Steering(), "max-rounds"),
+        (replace(LIMITS, max_factor=0.4), Steering(), "max-factor"),
+        (LIMITS, Steering(), "no-progress"),
+        (LIMITS, Steering(finish=True), "forced"),
+    ],
+)
+async def test_copying_stops_for_a_reason(host: Host, limits: Limits, steer: Steering, reason: str) -> None:
+    guest = a_guest(memory_mib=32, tags={"mallee:workload": "memory"} if reason != "fits-budget" else BUSY)
+    await host.go(host.here.start(KEY, guest))
+    await host.there.prepare(NEXT, guest, "mig-1")
+    rounds, said = await host.go(copied(host.here, KEY, DirectWire(host.there, NEXT), limits, steer))
+    assert said == reason
+    assert [each.number for each in rounds] == list(range(1, len(rounds) + 1))
+
+
+async def test_auto_converge_slows_the_guest_until_it_fits(host: Host) -> None:
+    guest = a_guest(memory_mib=16, tags={"mallee:workload": "memory"})
+    await host.go(host.here.start(KEY, guest))
+    await host.there.prepare(NEXT, guest, "mig-1")
+    limits = Limits(auto_converge=True, max_factor=1e9, max_rounds=100, downtime_budget_ms=300.0)
+
+    rounds, reason = await host.go(copied(host.here, KEY, DirectWire(host.there, NEXT), limits))
+
+    throttles = [each.throttle_percent for each in rounds]
+    assert reason == "fits-budget"
+    assert throttles[:4] == [0, 0, 20, 30]
+    assert throttles == sorted(throttles)
+    await host.go(host.here.stop_and_copy(KEY, "mig-1"))
+
+
+async def test_the_bandwidth_is_kept(host: Host) -> None:
+    guest = a_guest(memory_mib=16)
+    await host.go(host.here.start(KEY, guest))
+    await host.there.prepare(NEXT, guest, "mig-1")
+    rounds, _ = await host.go(
+        copied(host.here, KEY, DirectWire(host.there, NEXT), Limits(bandwidth_mbps=50.0))
+    )
+    whole: Round = rounds[0]
+    assert whole.bytes_sent * 8 / (whole.duration_ms / 1e3) / 1e6 == pytest.approx(50.0, rel=0.02)
