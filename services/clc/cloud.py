@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mallee.aws.pages import Pager
+from mallee.aws.protocol import Protocol
 from mallee.clc.clusters import Clusters
 from mallee.clc.config import ClcConfig
 from mallee.clc.instance_types import InstanceTypes
+from mallee.clc.keys import Keys
 from mallee.clc.rendered import Rendered
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
@@ -21,8 +23,10 @@ class Cloud:
 
     Attributes:
         admin_account: the account that the cloud was made with; it may see nodes and move guests.
+        keys: the access keys; told when one changes.
         clusters: the zones' cluster controllers.
         rendered: the XML of resources, by (id, version).
+        wire: EC2's wire format, which writes those.
     """
 
     config: ClcConfig
@@ -30,8 +34,10 @@ class Cloud:
     entropy: Entropy
     db: Database
     box: SecretsBox
+    keys: Keys
     clusters: Clusters
     types: InstanceTypes
     pages: Pager
     rendered: Rendered
+    wire: Protocol
     admin_account: str

@@ -46,6 +46,7 @@ class InstanceType:
     burstable: bool = False
     credits: str = ""
     free_tier: bool = False
+    current_generation: bool = True
     ebs: EbsRate | None = None
     ebs_most: EbsRate | None = None
 
