@@ -15,7 +15,6 @@ import typer
 
 from mallee.cli import options, ports
 from mallee.cli.state import StateFolder
-from mallee.kernel.errors import Fault, Kind
 
 DISK = 2 * 10**9  # bytes free, for logs, databases and a few images
 CLOCK = 60.0  # seconds the calendar may differ from the file system's
@@ -59,9 +58,11 @@ def healthz(
 ) -> None:
     """Ask a service whether it is well; exit code 0 if it is. For containers and monitors."""
     from mallee.cli.health import ask
+    from mallee.cli.settings import CloudConfig
+    from mallee.kernel.config import load
 
-    folder = StateFolder.find(state)
-    asyncio.run(ask(folder, service, address))
+    cloud = load(CloudConfig, "cloud", None, os.environ).name
+    asyncio.run(ask(StateFolder.find(state), service, address, cloud))
     typer.echo("ok")
 
 
@@ -188,12 +189,3 @@ def _extras(_: StateFolder) -> Finding:
     known = "MigrateInstances" in loader.load_service_model("ec2", "service-2")["operations"]
     seen = f"known to botocore in EC2 {newest}" if known else "not known to botocore"
     return Finding(True if known else None, "model extension", seen, "mallee configure")
-
-
-def unknown_service(name: str) -> Fault:
-    return Fault(
-        Kind.NOT_FOUND,
-        f"There is no service {name} in this cloud.",
-        fix="See its services: mallee status",
-        code="unknown-service",
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -25,15 +25,24 @@ class Member:
         name: unique in the cloud: `clc`, `cc-mallee-1a`, `nc-mallee-1a-1`, `sc`, `walrus`.
         role: `clc`, `cc`, `nc`, `sc` or `walrus`.
         zone: empty for what serves all of them.
-        nodes: names of the fake nodes that a node controller's process holds.
+        nodes: how many fake nodes a node controller holds.
         port: of its gRPC server.
     """
 
     name: str
     role: str
     zone: str
-    nodes: tuple[str, ...]
+    nodes: int
     port: int
+
+    @property
+    def own_name(self) -> str:
+        """Its name in certificates, and the first part of its nodes' names: without the role before it."""
+        return self.name.removeprefix(f"{self.role}-")
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,7 @@ def zone_name(region: str, number: int) -> str:
     return f"{region}{string.ascii_lowercase[number]}"
 
 
-def shape_of(wish: Wish, kept: Shape | None, cloud: Callable[[], str]) -> Shape:
+def shape_of(wish: Wish, kept: Shape | None) -> Shape:
     """The wish, filled up by what this cloud was before, and by the defaults.
 
     Raises:
@@ -84,7 +93,6 @@ def shape_of(wish: Wish, kept: Shape | None, cloud: Callable[[], str]) -> Shape:
             what lives there.
     """
     before = kept or Shape(
-        cloud=cloud(),
         zones=2,
         nodes=2,
         shared_nodes=(wish.nodes or 0) > OWN_PROCESS_UP_TO,
@@ -133,31 +141,36 @@ def plan(shape: Shape, region: str, wish: Wish, offer: str) -> Plan:
     Raises:
         Fault: CONFLICT `port-taken`.
     """
-    drafts = list(_members(shape, region))
+    names = [name for name, *_ in _posts(shape, region)]
     kept, chosen = shape.ports, dict[str, int]()
     public = wish.port if wish.port is not None else kept.get("ec2", EC2_PORT)
     chosen["ec2"] = ports.claim(public, HOST, offer=offer)
     # A cloud that began at any free port has no use for the well-known one of S3.
     s3 = kept.get("s3", 0 if public == 0 else chosen["ec2"] + 1)
-    for name, wanted in [("s3", s3), *((draft.name, kept.get(draft.name, 0)) for draft in drafts)]:
+    for name, wanted in [("s3", s3), *((name, kept.get(name, 0)) for name in names)]:
         taken = frozenset(chosen.values())
         usable = wanted and wanted not in taken and ports.is_free(wanted, HOST)
         chosen[name] = wanted if usable else ports.any_free(HOST, besides=taken)
     shape = msgspec.structs.replace(shape, ports=kept | chosen)
-    members = tuple(Member(d.name, d.role, d.zone, d.nodes, chosen[d.name]) for d in drafts)
-    return Plan(shape, region, members)
+    return Plan(shape, region, members(shape, region))
 
 
-def _members(shape: Shape, region: str) -> Iterator[Member]:
-    yield Member("walrus", "walrus", "", (), 0)
-    yield Member("sc", "sc", "", (), 0)
+def members(shape: Shape, region: str) -> tuple[Member, ...]:
+    """The services of a cloud whose ports are chosen, in the order in which they start."""
+    return tuple(Member(*post, shape.ports[post[0]]) for post in _posts(shape, region))
+
+
+def _posts(shape: Shape, region: str) -> Iterator[tuple[str, str, str, int]]:
+    """Name, role, zone and nodes."""
+    yield "walrus", "walrus", "", 0
+    yield "sc", "sc", "", 0
     zones = [zone_name(region, number) for number in range(shape.zones)]
     for zone in zones:
-        yield Member(f"cc-{zone}", "cc", zone, (), 0)
-    yield Member("clc", "clc", "", (), 0)
+        yield f"cc-{zone}", "cc", zone, 0
+    yield "clc", "clc", "", 0
     for zone in zones:
-        nodes = tuple(f"{zone}-node-{number}" for number in range(1, shape.nodes + 1))
         if shape.shared_nodes:
-            yield Member(f"nc-{zone}", "nc", zone, nodes, 0)
+            yield f"nc-{zone}-node", "nc", zone, shape.nodes
         else:
-            yield from (Member(f"nc-{node}", "nc", zone, (node,), 0) for node in nodes)
+            for number in range(1, shape.nodes + 1):
+                yield f"nc-{zone}-node-{number}", "nc", zone, 1

@@ -45,7 +45,6 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         ports: of each service by its name, chosen at the first start.
     """
 
-    cloud: str
     zones: int
     nodes: int
     shared_nodes: bool

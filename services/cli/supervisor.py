@@ -56,7 +56,7 @@ class Supervisor:
         self._changed = changed
         self._pids: dict[str, int] = {}
         self._keepers: list[asyncio.Task[None]] = []
-        self._ending = False
+        self._ending = asyncio.Event()
 
     async def start(self) -> None:
         """Return when every service has said that it is ready.
@@ -88,7 +88,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """End every child, first politely."""
-        self._ending = True
+        self._ending.set()
         for pid in self._pids.values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
@@ -106,11 +106,11 @@ class Supervisor:
         listener = Listener(command.name)
         deaths = 0
         try:
-            while not self._ending:
+            while not self._ending.is_set():
                 await self._clock.sleep(BACKOFF[min(deaths, len(BACKOFF) - 1)])
                 began = self._clock.monotonic()
                 code = await self._live(command, listener, first)
-                if self._ending:
+                if self._ending.is_set():
                     break
                 if not first.done():
                     first.set_exception(_stillborn(command, code))
@@ -129,6 +129,7 @@ class Supervisor:
         with command.log.open("ab") as log:
             child = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",
                 "-m",
                 "mallee.cli.main",
                 *command.arguments,
@@ -142,7 +143,7 @@ class Supervisor:
             )
         self._pids[command.name] = child.pid
         self._changed(self._pids)
-        if self._ending:  # `stop` may have looked at the pids just before
+        if self._ending.is_set():  # `stop` may have looked at the pids just before
             child.terminate()
         hearing = asyncio.create_task(listener.ready())
         hearing.add_done_callback(lambda done: _said(done, first))

@@ -1,0 +1,60 @@
+# Everything a developer types. `make` alone prints this list.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types imports unit bench lock clean
+
+help: ## Print this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+demo: .venv/installed ## Start the whole cloud on this machine and tell its story
+	@$(BIN)/mallee demo
+
+test: .venv/developed lint types ## Run everything that CI runs
+	$(BIN)/pytest -q tests
+
+check: .venv/developed lint types imports unit ## The fast part, under a minute: lint, types, floors, unit tests
+
+lint: .venv/developed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/developed
+	$(BIN)/mypy -p mallee
+
+imports: .venv/developed
+	$(BIN)/lint-imports
+
+unit: .venv/developed
+	$(BIN)/pytest -q tests/unit tests/style/test_house.py
+
+bench: .venv/developed ## Run the benches beside moto_server; prints medians and ratios
+	$(BIN)/pip install -q --require-hashes -r packaging/requirements-bench.lock
+	$(BIN)/python benches/run.py
+
+lock: ## Pin every dependency anew, with hashes (needs uv)
+	uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 pyproject.toml -o requirements.lock
+	uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra dev pyproject.toml -o packaging/requirements-dev.lock
+	uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra dev --extra bench pyproject.toml -o packaging/requirements-bench.lock
+
+clean: ## Remove the environment and every cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# What runs a cloud, and nothing else: `make demo` on a fresh machine downloads as little as it can.
+.venv/installed: requirements.lock pyproject.toml | .venv/bin/python
+	@echo "Installing Mallee into .venv ..." >&2
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/developed: packaging/requirements-dev.lock pyproject.toml | .venv/bin/python
+	@echo "Installing Mallee and its tools into .venv ..." >&2
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r packaging/requirements-dev.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@ .venv/installed
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Mallee needs Python 3.11: apt install python3.11 python3-venv, or make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "python3-venv is missing: apt install python3-venv" >&2; exit 1; }

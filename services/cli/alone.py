@@ -1,0 +1,87 @@
+"""One service by itself: a member of a cloud that `mallee up --processes` keeps, or posted by systemd."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mallee.cli import notify
+from mallee.cli.composition import Post, posts
+from mallee.cli.parent import end_with_parent
+from mallee.cli.plan import Plan, members
+from mallee.cli.running import serve, world_of
+from mallee.cli.settings import CloudConfig
+from mallee.cli.state import StateFolder
+from mallee.kernel import log
+from mallee.kernel.config import load
+from mallee.kernel.errors import Fault, Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posting:
+    """What the command line of `mallee run` says.
+
+    Attributes:
+        keys: the authority's folder; None for the one in the state folder.
+        member: its label in the plan of the state folder's cloud; empty when it stands alone.
+    """
+
+    role: str
+    folder: StateFolder
+    keys: Path | None = None
+    config: Path | None = None
+    name: str = ""
+    zone: str = ""
+    fake_nodes: int | None = None
+    database: str = ""
+    member: str = ""
+
+
+def post_of(asked: Posting, environ: Mapping[str, str]) -> Post:
+    """Where the service stands, by the cloud's plan or by the command line."""
+    if asked.member:
+        return _as_member(asked, environ)
+    settings: dict[str, Any] = {}
+    if asked.zone:
+        settings["zone"] = asked.zone
+    if asked.fake_nodes is not None:
+        settings["fake_nodes"] = asked.fake_nodes
+    if asked.database:
+        settings["database"] = asked.database
+    name = asked.name or asked.zone or asked.role
+    label = asked.role if name == asked.role else f"{asked.role}-{name}"
+    return Post(label, asked.role, name, asked.folder.service(label), settings)
+
+
+async def run_post(asked: Posting, post: Post, environ: Mapping[str, str]) -> None:
+    """Run it until it is told to end, and say when it is ready."""
+    end_with_parent(environ)
+    asked.folder.make()
+    config = load(CloudConfig, "cloud", asked.config, environ)
+    log.configure(json=config.log_json, level=config.log_level)
+    world = world_of(asked.keys or asked.folder.keys, config, asked.config, environ)
+    await serve(post, world, lambda: _ready(environ))
+
+
+def _ready(environ: Mapping[str, str]) -> None:
+    notify.tell("READY=1", environ)
+
+
+def _as_member(asked: Posting, environ: Mapping[str, str]) -> Post:
+    shape = asked.folder.shape()
+    if shape is not None:
+        from mallee.clc.config import ClcConfig
+
+        region = load(ClcConfig, "clc", asked.config, environ).region
+        planned = Plan(shape, region, members(shape, region))
+        for post in posts(planned, asked.folder, asked.database):
+            if post.label == asked.member:
+                return post
+    raise Fault(
+        Kind.NOT_FOUND,
+        f"The cloud of {asked.folder.root} has no member {asked.member}.",
+        fix="Start the whole cloud: mallee up --processes",
+        code="unknown-member",
+    )
