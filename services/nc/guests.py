@@ -265,6 +265,8 @@ class Guests:
             await asyncio.wait((after,))
             # A start that was cut off leaves nothing or a guest: only the driver can say which.
             await self._settle(one)
+            if one.order is not None:
+                self._tell(one, one.order.key.generation)
         retry = FIRST_RETRY
         try:
             while (step := self._next(one)) is not None:
