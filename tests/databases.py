@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,6 @@ class PostgresServer:
             for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
                 connection.exec_driver_sql(f"ALTER SYSTEM SET {setting}")
             connection.exec_driver_sql("SELECT pg_reload_conf()")
-        self.version: int = self._server.get_postmaster_info().pid
 
     def url(self, name: str) -> str:
         address: str = self._server.get_uri(database=name)
@@ -67,9 +67,9 @@ class PostgresServer:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres_server() -> Iterator[PostgresServer]:
     try:
-        server = PostgresServer(tmp_path_factory.mktemp("postgres"))
+        server = PostgresServer(Path(tempfile.mkdtemp(prefix="postgres-")))
     except (OSError, RuntimeError, ImportError, subprocess.SubprocessError, sa.exc.DBAPIError) as error:
         pytest.skip(f"PostgreSQL cannot start here, its half of the tests does not run: {error!r}")
     yield server
