@@ -1,16 +1,25 @@
-"""The CLC's database, empty, on each of the databases."""
+"""The CLC's database, empty, on each of the databases; and a controller with pretended clusters."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from mallee.clc.db.metadata import metadata
 from mallee.kernel.db import Database
+from tests.unit.clc.pretend_cloud import PretendCloud
 
 
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
     async with await Database.open(database_url, metadata=metadata, durable=False) as opened:
         yield opened
+
+
+@pytest.fixture
+async def pretend(tmp_path: Path) -> AsyncIterator[PretendCloud]:
+    url = f"sqlite:///{tmp_path}/clc.db"
+    async with await Database.open(url, metadata=metadata, durable=False) as opened:
+        yield await PretendCloud.make(opened, tmp_path)

@@ -10,27 +10,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mallee.clc.api.ec2.instance_view import Seen
+from mallee.clc.api.ec2.listing import member
 from mallee.clc.instance import BY_TITLE, State
 
 Values = Callable[[Mapping[str, Any], Seen], Iterable[Any]]
 
 
 def _path(dotted: str) -> Values:
-    names = dotted.split(".")
-
-    def values(shown: Mapping[str, Any], _seen: Seen) -> Iterable[Any]:
-        return at_path(shown, names)
-
-    return values
-
-
-def at_path(value: Any, names: list[str]) -> list[Any]:
-    """All that stands at a path; lists on the way are gone through."""
-    found = [value]
-    for name in names:
-        flat = [each for one in found for each in (one if isinstance(one, list) else (one,))]
-        found = [one[name] for one in flat if name in one]
-    return [each for one in found for each in (one if isinstance(one, list) else (one,))]
+    look = member(*dotted.split("."))
+    return lambda shown, _seen: look(shown)
 
 
 def _nothing(_shown: Mapping[str, Any], _seen: Seen) -> Iterable[Any]:
