@@ -100,14 +100,16 @@ class Book(Generic[K, V]):
             self._told(batch)
 
     def undo(self) -> None:
-        """Back to what is durable."""
+        """Back to what is durable, and write that again with the next transaction.
+
+        A commit whose answer was lost may have happened: what was undone here must be undone there too.
+        """
         for key, row in self._before.items():
             old = self.rows.pop(key, None)
             if row is not None:
                 self.rows[key] = row
             self._changed(key, old, row)
-        self._before.clear()
-        self._dirty.clear()
+        self._dirty = set(self._before)
 
 
 Also = Callable[[Tx], None]

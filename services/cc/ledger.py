@@ -9,11 +9,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from mallee.cc.db import epochs, nodes, placements, reservations, transfers
+from mallee.cc.db import epochs, nodes, placements, reservations
 from mallee.cc.db.nodes import NodeRow
 from mallee.cc.db.placements import Placement
 from mallee.cc.db.reservations import Reservation
-from mallee.cc.db.transfers import Transfer
 from mallee.cc.journal import Book, Journal
 from mallee.cc.scheduler.heap import Scheduler
 from mallee.cc.scheduler.inventory import Host, Inventory
@@ -55,25 +54,22 @@ class Ledger:
         self.reservations = Book[str, Reservation](
             reservations.save, reservations.forget, self._reservation_changed
         )
-        self.transfers = Book[str, Transfer](transfers.save, _never)
-        self._db = db
+        self.db = db
         self._epoch = 0
         self._listeners: list[Callable[[Collection[str]], None]] = []
-        books = (self.nodes, self.reservations, self.transfers, self.placements)
+        books = (self.nodes, self.reservations, self.placements)
         self.journal = Journal(db, books, self._fence)
 
     async def open(self) -> None:
         """Become the zone's writer and read every row."""
-        self._epoch = await self._db.transact(partial(epochs.take_over, zone=self.zone))
-        rows = await self._db.read(_everything)
+        self._epoch = await self.db.transact(partial(epochs.take_over, zone=self.zone))
+        rows = await self.db.read(_everything)
         for node in rows[0]:
             self.nodes.load(node.number, node)
         for placement in rows[1]:
             self.placements.load(placement.instance_id, placement)
         for reservation in rows[2]:
             self.reservations.load(reservation.taker, reservation)
-        for transfer in rows[3]:
-            self.transfers.load(transfer.migration_id, transfer)
 
     def listen(self, changed: Callable[[Collection[str]], None]) -> None:
         """Have `changed` called with the instances whose rows became durable."""
@@ -148,7 +144,5 @@ class Ledger:
             changed(instance_ids)
 
 
-def _everything(
-    tx: Tx,
-) -> tuple[Sequence[NodeRow], Sequence[Placement], Sequence[Reservation], Sequence[Transfer]]:
-    return nodes.load(tx), placements.load(tx), reservations.load(tx), transfers.load_open(tx)
+def _everything(tx: Tx) -> tuple[Sequence[NodeRow], Sequence[Placement], Sequence[Reservation]]:
+    return nodes.load(tx), placements.load(tx), reservations.load(tx)

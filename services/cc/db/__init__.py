@@ -2,5 +2,8 @@
 
 from mallee.cc.db import epochs, nodes, placements, reservations, transfers
 from mallee.cc.db.schema import METADATA
+from mallee.kernel.saga.record import saga_tables
 
-__all__ = ["METADATA", "epochs", "nodes", "placements", "reservations", "transfers"]
+SAGAS = saga_tables(METADATA)
+
+__all__ = ["METADATA", "SAGAS", "epochs", "nodes", "placements", "reservations", "transfers"]

@@ -3,13 +3,13 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive_scorer import choose
 
 from mallee.cc.scheduler.filters import Kind, Question, refusal
 from mallee.cc.scheduler.heap import Scheduler
 from mallee.cc.scheduler.inventory import Host, Inventory
 from mallee.cc.scheduler.policies import NAMES, policy
 from mallee.domain.guest import Resources
+from tests.unit.cc.naive_scorer import choose
 
 HOSTS = 6
 KINDS = [

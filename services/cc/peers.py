@@ -1,0 +1,81 @@
+"""What the controller asks of a node's own server: the verbs of a migration, and the console."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from mallee.domain.migration import Limits, Round
+
+
+class Subject(NamedTuple):
+    """Which copy of which guest, on which node, for which migration."""
+
+    node: str
+    instance_id: str
+    generation: int
+    migration_id: str
+
+
+class Ticket(NamedTuple):
+    """Where the source may send its pages, once."""
+
+    address: str
+    ticket: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A round of the pre-copy; the last one says why there will be no more."""
+
+    round: Round
+    memory_bytes: int
+    bytes_remaining: int
+    expected_downtime_ms: float
+    stop_reason: str = ""
+
+
+class HandedOver(NamedTuple):
+    """The source's answer at the end of stage 3."""
+
+    pages_sent: int
+    bytes_sent: int
+    paused_ms: float
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """From the source to the copy that is to become the guest."""
+
+    destination_node: str
+    destination_generation: int
+    ticket: Ticket
+
+
+class Peer(Protocol):
+    """A node's server. Every verb may be said twice, and refuses with STALE what is not of this copy."""
+
+    async def prepare(self, subject: Subject, guest: bytes, source_node: str) -> Ticket: ...
+
+    def pre_copy(self, subject: Subject, route: Route, limits: Limits) -> AsyncIterator[Progress]: ...
+
+    async def stop_and_copy(self, subject: Subject) -> HandedOver: ...
+
+    async def verify(self, subject: Subject) -> str:
+        """The digest of the copy, '' while it is not whole."""
+
+    async def activate(self, subject: Subject) -> None: ...
+
+    async def discard(self, subject: Subject) -> None: ...
+
+    async def abandon(self, subject: Subject) -> None: ...
+
+    async def resume(self, subject: Subject) -> None: ...
+
+    async def finish(self, subject: Subject) -> None:
+        """End the pre-copy now."""
+
+    async def console(self, node: str, instance_id: str) -> tuple[bytes, int]:
+        """The last 64 KiB that the guest wrote, and when that was, in milliseconds since 1970."""
