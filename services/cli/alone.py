@@ -34,6 +34,7 @@ class Posting:
     config: Path | None = None
     name: str = ""
     zone: str = ""
+    address: str = ""
     fake_nodes: int | None = None
     database: str = ""
     member: str = ""
@@ -52,7 +53,7 @@ def post_of(asked: Posting, environ: Mapping[str, str]) -> Post:
         settings["database"] = asked.database
     name = asked.name or asked.zone or asked.role
     label = asked.role if name == asked.role else f"{asked.role}-{name}"
-    return Post(label, asked.role, name, asked.folder.service(label), settings)
+    return Post(label, asked.role, name, asked.folder.service(label), asked.address, settings)
 
 
 async def run_post(asked: Posting, post: Post, environ: Mapping[str, str]) -> None:

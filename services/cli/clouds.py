@@ -144,6 +144,7 @@ def run(
         str, typer.Option(help="Its own name in the cloud. [default: its zone, or its role]")
     ] = "",
     zone: Annotated[str, typer.Option(help="The availability zone of a cc or nc.")] = "",
+    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where its gRPC server listens.")] = "",
     fake_nodes: Annotated[int | None, typer.Option(help="How many fake nodes an nc is.")] = None,
     keys: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The authority's folder. [default: keys/ in the state]")
@@ -163,6 +164,7 @@ def run(
         config=config,
         name=name,
         zone=zone,
+        address=address,
         fake_nodes=fake_nodes,
         database=database,
         member=member,

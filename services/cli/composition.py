@@ -7,6 +7,7 @@ process, `mallee run` one of them, or one that stands alone under systemd or in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -19,6 +20,8 @@ from mallee.kernel.entropy import Entropy
 from mallee.kernel.rpc import Identity, Transport
 
 C = TypeVar("C")
+
+CC_ADDRESS = "127.0.0.1:8775"  # where a cluster controller listens that was told nothing else
 
 
 class Service(Protocol):
@@ -55,13 +58,15 @@ class Post:
         label: how people call it: in logs, in `pids.json`, as its folder.
         name: its own name in certificates.
         folder: what it alone writes.
-        settings: fields of its section that its place decides.
+        address: `host:port` of its gRPC server; empty for what its section says.
+        settings: other fields of its section that its place decides.
     """
 
     label: str
     role: str
     name: str
     folder: Path
+    address: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -73,6 +78,7 @@ def posts(plan: Plan, folder: StateFolder, database: str) -> Iterator[Post]:
             member.role,
             member.own_name,
             folder.service(member.name),
+            member.address,
             _SETTINGS[member.role](plan, member) | ({"database": database} if member.role == "clc" else {}),
         )
 
@@ -86,7 +92,7 @@ def make(post: Post, world: World) -> Service:
     return _MAKERS[post.role](post, Identity(world.cloud, post.role, post.name), world)
 
 
-def _clc_settings(plan: Plan, member: Member) -> dict[str, Any]:
+def _clc_settings(plan: Plan, _: Member) -> dict[str, Any]:
     from mallee.clc.config import ClusterConfig
 
     clusters = tuple(ClusterConfig(cc.zone, cc.address) for cc in plan.of_role("cc"))
@@ -95,19 +101,17 @@ def _clc_settings(plan: Plan, member: Member) -> dict[str, Any]:
         "port": plan.ec2_port,
         "region": plan.region,
         "clusters": clusters,
-        "address": member.address,
     }
 
 
 def _cc_settings(_: Plan, member: Member) -> dict[str, Any]:
-    return {"zone": member.zone, "address": member.address}
+    return {"zone": member.zone}
 
 
 def _nc_settings(plan: Plan, member: Member) -> dict[str, Any]:
     cluster = next(cc for cc in plan.of_role("cc") if cc.zone == member.zone)
     return {
         "zone": member.zone,
-        "address": member.address,
         "cluster": cluster.address,
         "fake_nodes": member.nodes,
         "vcpus": plan.shape.node_vcpus,
@@ -116,12 +120,12 @@ def _nc_settings(plan: Plan, member: Member) -> dict[str, Any]:
     }
 
 
-def _sc_settings(_: Plan, member: Member) -> dict[str, Any]:
-    return {"address": member.address}
+def _sc_settings(_: Plan, __: Member) -> dict[str, Any]:
+    return {}
 
 
-def _walrus_settings(plan: Plan, member: Member) -> dict[str, Any]:
-    return {"host": HOST, "port": plan.s3_port, "address": member.address}
+def _walrus_settings(plan: Plan, _: Member) -> dict[str, Any]:
+    return {"host": HOST, "port": plan.s3_port}
 
 
 _SETTINGS: Mapping[str, Callable[[Plan, Member], dict[str, Any]]] = {
@@ -144,17 +148,46 @@ def _clc(post: Post, me: Identity, world: World) -> Service:
 
 
 def _cc(post: Post, me: Identity, world: World) -> Service:
-    from mallee.cc.app import ClusterController
-    from mallee.cc.config import CcConfig
+    return _Cluster(post, me, world)
 
-    return ClusterController(
-        world.settings(CcConfig, "cc", post.settings),
-        me,
-        database=_sqlite(post),
-        clock=world.clock,
-        entropy=world.entropy,
-        transport=world.transport,
-    )
+
+class _Cluster:
+    """A cluster controller and the database that it is given."""
+
+    def __init__(self, post: Post, me: Identity, world: World) -> None:
+        from mallee.cc.config import CcConfig
+
+        self._config = world.settings(CcConfig, "cc", post.settings)
+        self._post = post
+        self._me = me
+        self._world = world
+        self._running = AsyncExitStack()
+
+    async def start(self) -> None:
+        from mallee.cc.app import ClusterController
+        from mallee.cc.db import METADATA
+        from mallee.kernel.db import Database
+
+        world = self._world
+        async with AsyncExitStack() as starting:
+            db = await Database.open(_sqlite(self._post), metadata=METADATA, migrations="mallee.cc.db")
+            starting.push_async_callback(db.close)
+            listen = self._post.address or CC_ADDRESS
+            controller = ClusterController(
+                self._config,
+                db,
+                world.transport,
+                self._me,
+                listen=listen,
+                clock=world.clock,
+                entropy=world.entropy,
+            )
+            starting.push_async_callback(controller.stop)
+            await controller.start()
+            self._running = starting.pop_all()
+
+    async def stop(self) -> None:
+        await self._running.aclose()
 
 
 def _nc(post: Post, me: Identity, world: World) -> Service:
@@ -162,7 +195,7 @@ def _nc(post: Post, me: Identity, world: World) -> Service:
     from mallee.nc.config import NcConfig
 
     return NodeController(
-        world.settings(NcConfig, "nc", post.settings),
+        world.settings(NcConfig, "nc", _listening(post)),
         me,
         database=_sqlite(post),
         clock=world.clock,
@@ -175,7 +208,7 @@ def _sc(post: Post, me: Identity, world: World) -> Service:
     from mallee.sc.app import StorageController
     from mallee.sc.config import ScConfig
 
-    config = world.settings(ScConfig, "sc", post.settings)
+    config = world.settings(ScConfig, "sc", _listening(post))
     return StorageController(config, me, clock=world.clock, transport=world.transport)
 
 
@@ -183,8 +216,12 @@ def _walrus(post: Post, me: Identity, world: World) -> Service:
     from mallee.walrus.app import Walrus
     from mallee.walrus.config import WalrusConfig
 
-    config = world.settings(WalrusConfig, "walrus", post.settings)
+    config = world.settings(WalrusConfig, "walrus", _listening(post))
     return Walrus(config, me, clock=world.clock, entropy=world.entropy, transport=world.transport)
+
+
+def _listening(post: Post) -> dict[str, Any]:
+    return {**post.settings, "address": post.address} if post.address else {**post.settings}
 
 
 def _sqlite(post: Post) -> str:

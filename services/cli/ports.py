@@ -54,8 +54,7 @@ def holder(port: int) -> str:
         if not process.name.isdigit():
             continue
         try:
-            links = [link.readlink().name for link in (process / "fd").iterdir()]
-            if any(link in inodes for link in links):
+            if any(_target(link) in inodes for link in (process / "fd").iterdir()):
                 return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
         except OSError:
             continue  # ended meanwhile, or another user's: /proc keeps silent about it
@@ -84,6 +83,13 @@ def claim(port: int, host: str, *, offer: str) -> int:
         fix=f"Stop it, or take the next free one: {offer.format(port=next_free(port, host))}",
         code="port-taken",
     )
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""  # closed meanwhile
 
 
 def _listening_inodes(port: int) -> set[str]:

@@ -17,6 +17,7 @@ from mallee.cli.notify import Listener
 from mallee.kernel.clock import Clock
 from mallee.kernel.errors import Fault, Kind
 
+PROGRAM = (sys.executable, "-P", "-m", "mallee.cli.main")
 FIRST_START = 30.0  # seconds that a service may take until it is ready
 STEADY = 30.0  # seconds after which a service counts as having started well
 BACKOFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds before each start after a death, the last for ever
@@ -70,21 +71,18 @@ class Supervisor:
             for command, said in zip(self._commands, ready, strict=True)
         ]
         try:
-            async with asyncio.timeout(FIRST_START):
-                await asyncio.gather(*ready)
-        except TimeoutError:
-            silent = [c.name for c, said in zip(self._commands, ready, strict=True) if not said.done()]
-            await self.stop()
-            raise Fault(
-                Kind.UNAVAILABLE,
-                f"{', '.join(silent)} did not start.",
-                why=f"Nothing was heard for {FIRST_START:.0f} seconds.",
-                fix=f"Read {self._commands[0].log.parent}/",
-                code="start-timeout",
-            ) from None
+            await self._all_heard(ready)
         except BaseException:
             await self.stop()
             raise
+
+    async def _all_heard(self, ready: list[asyncio.Future[None]]) -> None:
+        done, _ = await asyncio.wait(ready, timeout=FIRST_START, return_when=asyncio.FIRST_EXCEPTION)
+        for said in done:
+            said.result()
+        silent = [c.name for c, said in zip(self._commands, ready, strict=True) if said not in done]
+        if silent:
+            raise _silent(silent, self._commands[0].log.parent)
 
     async def stop(self) -> None:
         """End every child, first politely."""
@@ -92,15 +90,15 @@ class Supervisor:
         for pid in self._pids.values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        try:
-            async with asyncio.timeout(GRACE):
-                await asyncio.gather(*self._keepers, return_exceptions=True)
-        except TimeoutError:
-            for name, pid in self._pids.items():
-                _log.warning("killed: it did not end by itself", service=name, pid=pid)
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            await asyncio.gather(*self._keepers, return_exceptions=True)
+        if not self._keepers:
+            return
+        # `wait` and not a timeout: a cancelled keeper would forget the child it keeps.
+        _, stubborn = await asyncio.wait(self._keepers, timeout=GRACE)
+        for name, pid in self._pids.items() if stubborn else ():
+            _log.warning("killed: it did not end by itself", service=name, pid=pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await asyncio.gather(*self._keepers, return_exceptions=True)
 
     async def _keep(self, command: Command, first: asyncio.Future[None]) -> None:
         listener = Listener(command.name)
@@ -128,10 +126,7 @@ class Supervisor:
         """One life of one child: its exit code."""
         with command.log.open("ab") as log:
             child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "mallee.cli.main",
+                *PROGRAM,
                 *command.arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -168,4 +163,14 @@ def _stillborn(command: Command, code: int) -> Fault:
         why=" ".join(last) or "It said nothing.",
         fix=f"Read {command.log}",
         code="start-failed",
+    )
+
+
+def _silent(names: list[str], logs: Path) -> Fault:
+    return Fault(
+        Kind.UNAVAILABLE,
+        f"{', '.join(names)} did not start.",
+        why=f"Nothing was heard for {FIRST_START:.0f} seconds.",
+        fix=f"Read {logs}/",
+        code="start-timeout",
     )
