@@ -60,7 +60,7 @@ class Guests:
         self._clock = clock
         self._outlook = Outlook(held=held, confirmed=False)
         self._instances: dict[str, _Instance] = {}
-        self._migrating: dict[GuestKey, str] = {}
+        self._migrating: dict[GuestKey, str] = {}  # '' for one that arrived and waits to be named
         self._facts: dict[GuestKey, Fact] = {}
         self._closed = False
 
@@ -74,10 +74,15 @@ class Guests:
             self._take(order)
         if not whole:
             return
+        for key in [key for key, migration_id in self._migrating.items() if not migration_id]:
+            del self._migrating[key]
+        self._outlook = replace(self._outlook, confirmed=True)
         for one in list(self._instances.values()):
-            if one.order is not None and one.instance_id not in named:
+            if one.instance_id not in named:
                 one.order = None
-        self._look_ahead(confirmed=True)
+                for generation in one.copies:
+                    self._tell(one, generation)
+            self._wake(one)
 
     def _take(self, order: Order) -> None:
         instance_id, generation = order.key
@@ -95,6 +100,8 @@ class Guests:
         if one.failed is not None and one.failed[0] != generation:
             one.failed = None
         one.order = order
+        if not self._migrating.get(order.key, "moving"):
+            del self._migrating[order.key]
         self._tell(one, generation)
         if one.step is not None and interrupts(order, one.step):
             self._restart(one)
@@ -127,6 +134,14 @@ class Guests:
     def hold(self, key: GuestKey, migration_id: str) -> None:
         """Leave this guest to a migration, but for orders that end it."""
         self._migrating[key] = migration_id
+
+    def let_go_when_named(self, key: GuestKey) -> None:
+        """A guest has arrived; the order that names it may still be on its way, by another line."""
+        one = self._instances.get(key.instance_id)
+        if one is not None and one.order is not None and one.order.key == key:
+            self.let_go(key)
+        else:
+            self._migrating[key] = ""
 
     def let_go(self, key: GuestKey) -> None:
         self._migrating.pop(key, None)

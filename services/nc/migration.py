@@ -25,7 +25,10 @@ from mallee.nc.guests import Guests
 
 
 class OpenWire(Wire, Protocol):
-    """A wire that its opener can also cut."""
+    """A wire as its opener sees it."""
+
+    async def check(self) -> None:
+        """Raise what the other end has ended it with, if it has."""
 
     def hang_up(self) -> None: ...
 
@@ -84,6 +87,7 @@ class Migrations:
             ) as words:
                 async for word in words:
                     self._refuse_dead(key, migration_id)
+                    await out.wire.check()
                     complete = isinstance(word, str)
                     yield word
         except Fault as fault:
@@ -229,8 +233,8 @@ class Migrations:
         if found.migration_id:
             await self._driver.resume(key)
         self._incoming.pop(migration_id, None)
+        self._guests.let_go_when_named(key)
         await self._guests.look()
-        self._guests.let_go(key)
 
     async def abandon(self, key: GuestKey, migration_id: str) -> None:
         """The way back of stage 1: drop the copy; what comes late for this migration is refused."""

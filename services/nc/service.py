@@ -1,6 +1,6 @@
 """The node controller's gRPC face, for all nodes of a process: every request names its node."""
 
-# ruff: noqa: N802, ARG002 - the contracts name these methods and their arguments
+# ruff: noqa: ARG002 - the contracts name these methods and their arguments
 
 from __future__ import annotations
 
@@ -181,6 +181,7 @@ class PageSink(node_pb2_grpc.PageSinkServiceServicer):
         to = first.subject
         migrations = self._nodes.of(to.node).migrations
         token = await migrations.admit(key_of(to), to.migration_id, first.ticket)
+        await context.send_initial_metadata(())
         pages, digest = 0, ""
         async for each in requests:
             pages += len(each.page_numbers) // 4
