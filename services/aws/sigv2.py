@@ -23,7 +23,7 @@ PARAMETERS: Final = frozenset({
     "AWSAccessKeyId", "Signature", "SignatureMethod", "SignatureVersion", "Timestamp", "Expires",
 })  # fmt: skip
 _METHODS: Final = {"HmacSHA256": "sha256", "HmacSHA1": "sha1"}
-_SERVICES: Final = {"2010-05-08": "iam", "2011-06-15": "sts", "2011-01-01": "autoscaling"}
+SERVICES: Final = {"2010-05-08": "iam", "2011-06-15": "sts", "2011-01-01": "autoscaling"}
 _NOBODY: Final = "a secret that no key has"
 
 
@@ -52,7 +52,7 @@ class Verifier:
         sent = dict(pairs)
         if len(sent) != len(pairs):
             raise IncompleteSignature("A parameter was given more than once.")
-        service = _SERVICES.get(sent.get("Version", ""), "ec2")
+        service = SERVICES.get(sent.get("Version", ""), "ec2")
         digest = _METHODS.get(sent.get("SignatureMethod", ""))
         if sent.get("SignatureVersion") != "2" or digest is None or "Signature" not in sent:
             raise IncompleteSignature(

@@ -17,7 +17,7 @@ from mallee.aws.protocol.form import Pairs, Tree, decode, tree
 from mallee.aws.protocol.reader import accepted, compile_parser
 from mallee.aws.protocol.writer import Fragment, Write, Writer
 
-__all__ = ["Fragment", "Pairs", "Protocol", "decode", "tree"]
+__all__ = ["Fragment", "Pairs", "Protocol", "Tree", "decode", "tree"]
 
 
 class Protocol:
