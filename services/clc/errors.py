@@ -65,6 +65,19 @@ class InvalidAMIIDUnavailable(CodedError, code="InvalidAMIID.Unavailable"):
     pass
 
 
+class InvalidAMINameMalformed(CodedError, code="InvalidAMIName.Malformed"):
+    def __init__(self) -> None:
+        super().__init__(
+            "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, spaces,"
+            " and only the following characters: ( ) [ ] . / - ' @ _"
+        )
+
+
+class InvalidUserIDMalformed(CodedError, code="InvalidUserID.Malformed"):
+    def __init__(self, given: str) -> None:
+        super().__init__(f'Invalid user id: "{given}"')
+
+
 class InvalidAMINameDuplicate(CodedError, code="InvalidAMIName.Duplicate"):
     pass
 
@@ -131,11 +144,15 @@ class RulesPerSecurityGroupLimitExceeded(CodedError):
     pass
 
 
-class SecurityGroupLimitExceeded(CodedError):
-    pass
+class InvalidPrefixListIdNotFound(_NotFound, code="InvalidPrefixListID.NotFound"):
+    WHAT = "prefix list"
 
 
 class CannotDelete(CodedError):
+    pass
+
+
+class VPCIdNotSpecified(CodedError):
     pass
 
 

@@ -35,17 +35,11 @@ images = Table(
     Column("architecture", String(16), nullable=False),
     Column("virtualization_type", String(16), nullable=False),
     Column("root_device_name", String(64), nullable=False),
-    Column("kernel_id", String(32), nullable=False),
-    Column("ramdisk_id", String(32), nullable=False),
-    Column("boot_mode", String(16), nullable=False),
     Column("imds_support", String(8), nullable=False),
-    Column("tpm_support", String(8), nullable=False),
-    Column("sriov_net_support", String(8), nullable=False),
     Column("ena_support", Boolean, nullable=False),
     Column("state", String(16), nullable=False),
     Column("public", Boolean, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
-    Column("deprecation_ms", BigInteger, nullable=False),  # 0: never deprecated
     Index("ix_images_owner", "account_id", "id"),
     Index("ux_images_name", "account_id", "name", unique=True),
     Index("ix_images_public", "public", "id"),
@@ -64,17 +58,11 @@ class Image(NamedTuple):
     architecture: str = "x86_64"
     virtualization_type: str = "hvm"
     root_device_name: str = "/dev/sda1"
-    kernel_id: str = ""
-    ramdisk_id: str = ""
-    boot_mode: str = ""
     imds_support: str = ""
-    tpm_support: str = ""
-    sriov_net_support: str = ""
     ena_support: bool = False
     state: str = "available"
     public: bool = False
     created_ms: int = 0
-    deprecation_ms: int = 0
 
 
 _VISIBLE = or_(images.c.account_id == bindparam("account"), images.c.public)
@@ -88,6 +76,13 @@ _PAGE = (
     .order_by(images.c.id)
     .limit(bindparam("size"))
 )
+_OWNED = (
+    select(images)
+    .where(images.c.account_id == bindparam("account"), images.c.id > bindparam("after"))
+    .order_by(images.c.id)
+    .limit(bindparam("size"))
+)
+_DROP = delete(images).where(images.c.account_id == bindparam("account"))
 _BY_NAME = select(images.c.id).where(
     images.c.account_id == bindparam("account"), images.c.name == bindparam("name")
 )
@@ -124,6 +119,12 @@ def page(tx: Tx, account: str, after: str = "", size: int = 1000) -> Sequence[Im
     return [Image(*row) for row in rows]
 
 
+def owned(tx: Tx, account: str, after: str = "", size: int = 1000) -> list[Image]:
+    """The account's own images, by id, from behind `after`."""
+    rows = tx.execute(_OWNED, {"account": account, "after": after, "size": size})
+    return [Image(*row) for row in rows]
+
+
 def named(tx: Tx, account: str, name: str) -> str | None:
     """The id of the account's image of that name."""
     return tx.execute(_BY_NAME, {"account": account, "name": name}).scalar()
@@ -137,3 +138,8 @@ def add(tx: Tx, image: Image) -> None:
 def remove(tx: Tx, account: str, image_id: str) -> bool:
     """Forget an image of the account's own; whether there was one."""
     return tx.execute(_DELETE, {"b_id": image_id, "account": account}).rowcount > 0
+
+
+def drop_account(tx: Tx, account: str) -> None:
+    """Forget the images of an account that is no more; what runs goes on."""
+    tx.execute(_DROP, {"account": account})

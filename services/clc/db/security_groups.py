@@ -23,7 +23,6 @@ from sqlalchemy import (
     exists,
     insert,
     select,
-    update,
 )
 
 from mallee.aws.errors import InvalidParameter
@@ -149,11 +148,6 @@ _REFERENCED = select(exists().where(and_(_R.peer == bindparam("group"), _R.group
 _DELETE = delete(security_groups).where(_G.id == bindparam("b_id"), _OWN)
 _DELETE_RULES_OF = delete(security_group_rules).where(_R.group_id == bindparam("b_group"))
 _DELETE_RULES = delete(security_group_rules).where(_R.id.in_(bindparam("ids", expanding=True)))
-_DESCRIBE_RULE = (
-    update(security_group_rules)
-    .where(_R.id == bindparam("b_id"))
-    .values(description=bindparam("new_description"))
-)
 _DROP_GROUPS = delete(security_groups).where(_OWN)
 _DROP_RULES = delete(security_group_rules).where(_R.account_id == bindparam("account"))
 
@@ -256,11 +250,6 @@ def remove_rules(tx: Tx, ids: Collection[str]) -> None:
     """Forget rules."""
     if ids:
         tx.execute(_DELETE_RULES, {"ids": list(ids)})
-
-
-def describe_rule(tx: Tx, rule_id: str, description: str) -> None:
-    """A rule's text; what it lets through stays."""
-    tx.execute(_DESCRIBE_RULE, {"b_id": rule_id, "new_description": description})
 
 
 def create_default(tx: Tx, account: str, vpc_id: str, ids: DefaultGroupIds, now_ms: int) -> Group:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Column, Index, String, Table, bindparam, delete, func, insert, select, tuple_
 
+from mallee.clc.db import instances
 from mallee.clc.db.metadata import metadata
 from mallee.clc.errors import TagLimitExceeded
 from mallee.kernel.db import Tx
@@ -40,6 +41,14 @@ class Tag(NamedTuple):
 
 _OF = (
     select(tags.c.resource_id, tags.c.key, tags.c.value)
+    .where(
+        tags.c.account_id == bindparam("account"),
+        tags.c.resource_id.in_(bindparam("ids", expanding=True)),
+    )
+    .order_by(tags.c.resource_id, tags.c.key)
+)
+_ROWS_OF = (
+    select(tags)
     .where(
         tags.c.account_id == bindparam("account"),
         tags.c.resource_id.in_(bindparam("ids", expanding=True)),
@@ -124,6 +133,11 @@ def of(tx: Tx, account: str, ids: Collection[str]) -> dict[str, dict[str, str]]:
     return found
 
 
+def rows_of(tx: Tx, account: str, ids: Collection[str]) -> list[Tag]:
+    """The tags of these resources, by resource and key."""
+    return [Tag(*row) for row in tx.execute(_ROWS_OF, {"account": account, "ids": list(ids)})]
+
+
 def remove(tx: Tx, account: str, resource_id: str, keys: Mapping[str, str | None]) -> None:
     """Take tags off one resource; with a value, only while the tag has that value."""
     for key, value in keys.items():
@@ -162,6 +176,4 @@ def touched(tx: Tx, account: str, ids: Collection[str]) -> None:
     """Raise the versions of what is rendered with its tags and kept rendered."""
     shown = [resource_id for resource_id in ids if resource_id.startswith("i-")]
     if shown:
-        from mallee.clc.db import instances  # an instance's own file writes tags too
-
         instances.touch(tx, account, shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from mallee.clc.db import accounts, key_pairs, network, security_groups, tags
+from mallee.clc.db import accounts, images, key_pairs, network, security_groups, tags
 from mallee.clc.db.accounts import AccessKey, Account
 from mallee.clc.db.network import VpcIds
 from mallee.clc.db.security_groups import DefaultGroupIds
@@ -76,9 +76,10 @@ def bootstrap(tx: Tx, tenant: NewTenant) -> AccessKey:
 
 
 def remove(tx: Tx, account_id: str) -> None:
-    """Forget an account that has no instances and no images any more."""
+    """Forget an account that has no instances any more."""
     security_groups.drop_account(tx, account_id)
     network.drop_account(tx, account_id)
+    images.drop_account(tx, account_id)
     key_pairs.drop_account(tx, account_id)
     tags.drop_account(tx, account_id)
     accounts.remove_account(tx, account_id)
