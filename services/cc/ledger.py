@@ -47,6 +47,7 @@ class Ledger:
         self.scheduler = Scheduler(self.inventory)
         self.live: dict[str, Live] = {}
         self.left: dict[int, set[str]] = {}
+        self._quiet: set[str] = set()
         self.nodes = Book[int, NodeRow](nodes.save, _never, self._node_changed)
         self.placements = Book[str, Placement](
             placements.save, placements.forget, self._placement_changed, self._placements_written
@@ -80,21 +81,17 @@ class Ledger:
         return int(self.clock.now().timestamp() * 1000)
 
     async def note_phases(self) -> None:
-        """Write the phases that nodes reported since the rows were written; nobody waits for it."""
-        stale = [
-            (row.instance_id, row.generation, live.phase)
-            for instance_id, live in self.live.items()
-            if (row := self.placements.rows.get(instance_id)) is not None
-            and row.host >= 0
-            and not row.claimed
-            and live.generation == row.generation
-            and live.phase in {Phase.RUNNING, Phase.PROVISIONING}
-            and row.phase != live.phase
-            and row.phase in {Phase.RUNNING, Phase.PROVISIONING}
-        ]
-        for instance_id, _, phase in stale:
-            self.placements.put(instance_id, self.placements.rows[instance_id]._replace(phase=phase))
-        if stale:
+        """Write the phases that nodes reported since the rows were written; they are no news to anybody."""
+        passing = {Phase.RUNNING, Phase.PROVISIONING}
+        book = self.placements
+        for instance_id, live in self.live.items():
+            row = book.rows.get(instance_id)
+            if row is None or row is not book.durable(instance_id) or live.generation != row.generation:
+                continue
+            if row.phase in passing and live.phase in passing and row.phase != live.phase:
+                book.put(instance_id, row._replace(phase=live.phase))
+                self._quiet.add(instance_id)
+        if self._quiet:
             await self.journal.commit()
 
     def _fence(self, tx: Tx) -> None:
@@ -114,6 +111,7 @@ class Ledger:
         self.inventory.resize(host, capacity)
 
     def _placement_changed(self, instance_id: str, old: Placement | None, new: Placement | None) -> None:
+        self._quiet.discard(instance_id)
         if old is not None and old.left_host >= 0:
             self.left[old.left_host].discard(instance_id)
         if new is None:
@@ -140,8 +138,10 @@ class Ledger:
             self.inventory.take(taker, host, resources)
 
     def _placements_written(self, instance_ids: Collection[str]) -> None:
+        news = [instance_id for instance_id in instance_ids if instance_id not in self._quiet]
+        self._quiet.difference_update(instance_ids)
         for changed in self._listeners:
-            changed(instance_ids)
+            changed(news)
 
 
 def _everything(tx: Tx) -> tuple[Sequence[NodeRow], Sequence[Placement], Sequence[Reservation]]:

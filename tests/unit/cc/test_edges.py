@@ -1,0 +1,167 @@
+"""The contracts over a wire: who may speak, and that everything survives being a message."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.rpc import Channel, Identity
+from mallee.rpc import attendance_pb2, cluster_pb2, common_pb2
+from mallee.rpc.attendance_pb2_grpc import AttendanceServiceStub
+from mallee.rpc.cluster_pb2_grpc import ClusterServiceStub
+from mallee.rpc.common_pb2_grpc import IntrospectionServiceStub
+from tests.unit.cc.a_zone import AZone
+
+SIZE = common_pb2.Resources(vcpus=1, memory_mib=1024)
+
+
+def channel(zone: AZone, role: str, name: str) -> Channel:
+    return zone.transport.connect(Identity("cloud", role, name), "cc:1", expect="cc")
+
+
+@pytest.fixture
+def clc(zone: AZone) -> ClusterServiceStub:
+    return ClusterServiceStub(channel(zone, "clc", "clc"))
+
+
+class Line:
+    """A node's side of `Attend`."""
+
+    def __init__(self, zone: AZone, peer: str, node: str, *inventory: attendance_pb2.GuestFact) -> None:
+        self._up: asyncio.Queue[attendance_pb2.AttendRequest] = asyncio.Queue()
+        hello = attendance_pb2.Hello(
+            node=node,
+            boot_id="b",
+            address=f"{node}:1",
+            hypervisor="fake",
+            cpu_model="m",
+            capacity=common_pb2.Resources(vcpus=4, memory_mib=4096),
+            inventory=inventory,
+        )
+        self.say(hello=hello)
+        self.down = AttendanceServiceStub(channel(zone, "nc", peer)).Attend(self._requests())
+
+    def say(self, **message: Any) -> None:
+        self._up.put_nowait(attendance_pb2.AttendRequest(**message))
+
+    async def _requests(self) -> AsyncIterator[attendance_pb2.AttendRequest]:
+        while True:
+            yield await self._up.get()
+
+    async def next(self) -> attendance_pb2.AttendResponse:
+        message = await self.down.read()
+        assert isinstance(message, attendance_pb2.AttendResponse), message
+        return message
+
+    async def orders(self) -> attendance_pb2.Orders:
+        while not (message := await self.next()).HasField("orders"):
+            pass
+        return message.orders
+
+    def close(self) -> None:
+        self.down.cancel()
+
+
+async def test_a_node_attends_and_an_instance_runs(zone: AZone, clc: ClusterServiceStub) -> None:
+    line = Line(zone, "host", "host.1")
+    welcome = (await line.next()).welcome
+    assert (welcome.host_id, welcome.lease_seconds, welcome.renew_seconds) == ("h-0", 10.0, 3.0)
+    assert (await line.orders()).whole
+    line.say(renewal=attendance_pb2.Renewal(sequence=5))
+    assert (await line.next()).grant.sequence == 5
+
+    ask = cluster_pb2.Ask(group_id="r-1", min_count=1, instance_ids=["i-1"], resources=SIZE)
+    outcome = (await clc.Place(cluster_pb2.PlaceRequest(asks=[ask]))).outcomes[0]
+    assert (outcome.placements[0].host_id, outcome.placements[0].generation) == ("h-0", 1)
+    wish = cluster_pb2.DesiredInstance(
+        instance_id="i-1",
+        revision=1,
+        power=common_pb2.POWER_RUNNING,
+        resources=SIZE,
+        guest=b"whole",
+        generation=1,
+    )
+    await clc.Converge(cluster_pb2.ConvergeRequest(instances=[wish]))
+    order = (await line.orders()).orders[0]
+    assert (order.instance_id, order.generation, order.revision, order.guest) == ("i-1", 1, 1, b"whole")
+
+    fact = attendance_pb2.GuestFact(
+        instance_id="i-1", generation=1, revision=1, phase=common_pb2.PHASE_RUNNING, resources=SIZE
+    )
+    watch = clc.Watch(cluster_pb2.WatchRequest())
+    first = await watch.read()
+    assert isinstance(first, cluster_pb2.WatchResponse)
+    assert [(f.instance_id, f.phase) for f in first.facts] == [("i-1", common_pb2.PHASE_PROVISIONING)]
+    end = await watch.read()
+    assert isinstance(end, cluster_pb2.WatchResponse)
+    assert (end.snapshot_end, end.sequence, end.epoch, end.zone.nodes) == (True, 2, first.epoch, 1)
+    line.say(facts=[fact])
+    reading = asyncio.ensure_future(watch.read())
+    await zone.until(reading.done, step=0.01)
+    news = reading.result()
+    assert isinstance(news, cluster_pb2.WatchResponse)
+    assert [(f.instance_id, f.phase) for f in news.facts] == [("i-1", common_pb2.PHASE_RUNNING)]
+    watch.cancel()
+
+    nodes = (await clc.ListNodes(cluster_pb2.ListNodesRequest(with_instances=True))).nodes
+    assert [(n.host_id, n.name, n.state, n.free.vcpus) for n in nodes] == [("h-0", "host.1", "ready", 3)]
+    assert [(i.instance_id, i.phase) for i in nodes[0].instances] == [("i-1", "running")]
+    line.close()
+
+
+async def test_a_node_may_not_attend_in_another_name(zone: AZone) -> None:
+    line = Line(zone, "host", "other")
+    with pytest.raises(Fault) as caught:
+        await line.next()
+    assert (caught.value.kind, caught.value.code) == (Kind.FORBIDDEN, "not-your-name")
+    assert zone.cc.ledger.nodes.rows == {}
+
+
+async def test_a_node_may_not_speak_as_the_clc(zone: AZone) -> None:
+    stub = ClusterServiceStub(channel(zone, "nc", "host"))
+    with pytest.raises(Fault) as caught:
+        await stub.Place(cluster_pb2.PlaceRequest())
+    assert caught.value.kind is Kind.FORBIDDEN
+
+
+async def test_a_line_that_breaks_makes_the_node_silent(zone: AZone) -> None:
+    line = Line(zone, "host", "host")
+    await line.next()
+    line.close()
+    await zone.until(lambda: zone.cc.ledger.inventory.hosts[0].silent, step=0.1)
+
+
+async def test_migrations_cordon_and_console_as_messages(zone: AZone, clc: ClusterServiceStub) -> None:
+    await zone.join("a")
+    await zone.run("i-1")
+    await zone.join("b")
+    console = await clc.GetConsoleOutput(cluster_pb2.GetConsoleOutputRequest(instance_id="i-1"))
+    assert (console.output, console.at_ms) == (b"a says i-1", 7)
+    asked = cluster_pb2.MigrateRequest(migration_id="m-1", instance_id="i-1", plan_only=True)
+    planned = await clc.Migrate(asked)
+    assert not planned.HasField("migration")
+    assert planned.candidate_host_ids == ["h-1"]
+    assert [(r.host_id, r.cause.code) for r in planned.refusals] == [("h-0", "same-host")]
+    asked.plan_only = False
+    begun = (await clc.Migrate(asked)).migration
+    assert (begun.migration_id, begun.source_host_id, begun.mode) == ("m-1", "h-0", "live")
+    await zone.until(lambda: not zone.cc.desk.migration_of("i-1"), step=0.1)
+    listed = (await clc.ListMigrations(cluster_pb2.ListMigrationsRequest(states=["completed"]))).migrations
+    assert [(m.migration_id, m.stage_name, len(m.rounds), len(m.stages)) for m in listed] == [
+        ("m-1", "5-activation", 2, 6)
+    ]
+    with pytest.raises(Fault) as caught:
+        await clc.SteerMigration(cluster_pb2.SteerMigrationRequest(migration_id="m-9", cancel=True))
+    assert caught.value.kind is Kind.NOT_FOUND
+    node = (await clc.CordonNode(cluster_pb2.CordonNodeRequest(host_id="h-1", cordoned=True))).node
+    assert node.state == "cordoned"
+    with pytest.raises(Fault):
+        await clc.CordonNode(cluster_pb2.CordonNodeRequest(host_id="nonsense", cordoned=True))
+
+
+async def test_it_says_who_it_is(zone: AZone) -> None:
+    stub = IntrospectionServiceStub(channel(zone, "clc", "clc"))
+    said = await stub.Describe(common_pb2.DescribeRequest())
+    assert (said.role, said.name, said.cloud) == ("cc", "z", "cloud")
