@@ -19,7 +19,7 @@ from mallee.kernel.db import Database, Tx
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.reconcile import Reconciler
-from mallee.kernel.saga import ENDED, Outcome, Saga, State
+from mallee.kernel.saga import ENDED, Outcome, Saga
 from mallee.kernel.saga.record import Claimed, Fenced, Record, SagaTables
 from mallee.kernel.saga.run import Rest, Run, milliseconds
 
@@ -72,23 +72,9 @@ class Engine:
         `content`, anything JSON can hold, is the saga's input; the newest version known of `kind`
         runs it. A `subject` has one living saga at a time, a second one is a Fault CONFLICT.
         """
-        saga = self._newest[kind]
-        now = milliseconds(self._clock)
-        row = {
-            "id": saga_id,
-            "kind": kind,
-            "version": saga.version,
-            "subject": subject,
-            "state": State.RUNNING.value,
-            "owner": None,
-            "epoch": 0,
-            "cancelled": False,
-            "failures": 0,
-            "input": msgspec.json.encode(content).decode(),
-            "error": None,
-            "created": now,
-            "updated": now,
-        }
+        row = {"id": saga_id, "kind": kind, "version": self._newest[kind].version, "subject": subject}
+        row["input"] = msgspec.json.encode(content).decode()
+        row["created"] = row["updated"] = milliseconds(self._clock)
         if self._record.enqueue(tx, row):
             tx.on_commit(lambda: self._begin(saga_id))
 
@@ -179,14 +165,13 @@ class Engine:
 
     async def _drive(self, run: Run) -> None:
         """Claim a saga and run it to its end, resting without holding a place."""
+        rest: Rest | None = Rest(0)
         try:
-            resting = True
-            while resting:
+            while rest is not None:
                 async with self._places:
                     if run.claimed is None:
                         await run.claim(self._owner, self._lapsed, self._saga_of)
                     rest = await run.advance()
-                resting = rest is not None
                 if rest is not None:
                     await run.rest(self._pause(rest))
         except Fenced:
@@ -204,13 +189,10 @@ class Engine:
         """Before the claim is written: a kind of a newer version is left to whoever knows it."""
         saga = self._sagas.get((claimed.kind, claimed.version))
         if saga is None:
-            raise Fault(
-                Kind.UNAVAILABLE,
-                f"The saga {claimed.id} is not run here.",
-                why=f"This version does not know {claimed.kind} in version {claimed.version}.",
-                fix="Start the version that began it, or a newer one.",
-                code="saga-kind-unknown",
+            _log.error(
+                "saga of an unknown version", saga=claimed.id, kind=claimed.kind, version=claimed.version
             )
+            raise Fenced(claimed.id)
         return saga
 
     def _pause(self, rest: Rest) -> float:

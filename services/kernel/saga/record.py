@@ -33,18 +33,16 @@ def saga_tables(metadata: sa.MetaData) -> SagaTables:
         "saga",
         metadata,
         sa.Column("id", sa.Text, primary_key=True),
-        sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("version", sa.Integer, nullable=False),
-        sa.Column("subject", sa.Text),
-        sa.Column("state", sa.Text, nullable=False),
-        sa.Column("owner", sa.Text),
-        sa.Column("epoch", sa.Integer, nullable=False),
-        sa.Column("cancelled", sa.Boolean, nullable=False),
-        sa.Column("failures", sa.Integer, nullable=False),
-        sa.Column("input", sa.Text, nullable=False),
-        sa.Column("error", sa.Text),
-        sa.Column("created", sa.BigInteger, nullable=False),  # milliseconds since 1970, for people
-        sa.Column("updated", sa.BigInteger, nullable=False),
+        *(sa.Column(name, sa.Text, nullable=False) for name in ("kind", "input")),
+        *(sa.Column(name, sa.Text) for name in ("subject", "owner", "error")),
+        *(
+            sa.Column(name, sa.Integer, nullable=False, default=0)
+            for name in ("version", "epoch", "failures")
+        ),
+        sa.Column("state", sa.Text, nullable=False, default=State.RUNNING.value),
+        sa.Column("cancelled", sa.Boolean, nullable=False, default=False),
+        # Milliseconds since 1970: for people, and for `forget`.
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("created", "updated")),
     )
     alive = saga.c.state.in_([sa.literal_column(f"'{state}'") for state in _ALIVE])
     sa.Index("saga_alive", saga.c.id, sqlite_where=alive, postgresql_where=alive)
@@ -149,23 +147,12 @@ class Record:
         if row is None or row.state not in _ACTIVE or row.owner not in {None, owner, *lapsed}:
             raise Fenced(saga)
         epoch = row.epoch + 1
-        tx.execute(
-            self._write, {"the_id": saga, "mine": row.epoch, "epoch": epoch, "owner": owner, "updated": now}
-        ).one()
-        entries = [
-            Entry(step, Event(event), output)
-            for step, event, output in tx.execute(self._events, {"the_id": saga})
-        ]
-        return Claimed(
-            saga,
-            row.kind,
-            row.version,
-            State(row.state),
-            epoch,
-            row.cancelled,
-            msgspec.json.decode(row.input),
-            entries,
-        )
+        changes = {"epoch": epoch, "owner": owner, "updated": now}
+        tx.execute(self._write, {"the_id": saga, "mine": row.epoch, **changes}).one()
+        events = tx.execute(self._events, {"the_id": saga})
+        entries = [Entry(step, Event(event), output) for step, event, output in events]
+        content = msgspec.json.decode(row.input)
+        return Claimed(saga, row.kind, row.version, State(row.state), epoch, row.cancelled, content, entries)
 
     def write(
         self,
@@ -183,17 +170,8 @@ class Record:
         row = tx.execute(write, {"the_id": saga, "mine": epoch, **changes}).first()
         if row is None:
             raise Fenced(saga)
-        rows = [
-            {
-                "saga": saga,
-                "seq": number,
-                "step": entry.step,
-                "event": entry.event.value,
-                "output": entry.output,
-                "at": changes["updated"],
-            }
-            for number, entry in enumerate(entries, seq)
-        ]
+        same = {"saga": saga, "at": changes["updated"]}
+        rows = [{**same, "seq": number, **entry._asdict()} for number, entry in enumerate(entries, seq)]
         if rows:
             tx.execute(self._append, rows)
         return bool(row.cancelled)

@@ -39,7 +39,6 @@ class Run:
         self._record = record
         self._clock = clock
         self._nap: asyncio.Future[None] | None = None
-        self._hurry = False
         self._failures = 0  # in a row
         self._context: Any = None
 
@@ -67,28 +66,26 @@ class Run:
 
     def cancel(self) -> None:
         """Somebody wants this ended: it need not rest any longer to hear so."""
-        if self.claimed is not None and not self._order.cancelled.is_set():
+        if self.claimed is not None:
             self._order.cancelled.set()
-            self._hurry = True
-            if self._nap is not None:
-                self._nap.cancel()
+        if self._nap is not None:
+            self._nap.cancel()
 
     async def rest(self, seconds: float) -> None:
-        if not self._hurry:
-            self._nap = asyncio.ensure_future(self._clock.sleep(seconds))
-            try:
-                await asyncio.wait((self._nap,))
-            finally:
-                self._nap.cancel()
-                self._nap = None
-        self._hurry = False
+        self._nap = asyncio.ensure_future(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait((self._nap,))
+        finally:
+            self._nap.cancel()
+            self._nap = None
 
     async def advance(self) -> Rest | None:
         """Steps until the saga has ended (None) or has to rest. Faults are the database's."""
         try:
             rest = await self._enter()
-            while rest is None and self._state in {State.RUNNING, State.UNWINDING}:
-                rest = await (self._forward() if self._state is State.RUNNING else self._back())
+            if self._context is not None:
+                while self._state in {State.RUNNING, State.UNWINDING} and (rest is None or self._turns()):
+                    rest = await (self._forward() if self._state is State.RUNNING else self._back())
         except _Stuck as stuck:
             _log.critical("saga stuck", saga=self.id, exc_info=stuck.__cause__)
             await self._write((), state=State.STUCK, error=described(stuck.__cause__ or stuck))
@@ -110,8 +107,7 @@ class Run:
         step = self._saga.steps[len(self._begun) - 1 if self._begun else 0]
         if not self._begun:
             await self._write((Entry(step.name, Event.STARTED),))
-        # A final step that may have had its effect is not turned back by a wish.
-        if self._order.cancelled.is_set() and self._may_turn() and not (step.final and self._touched):
+        if self._turns():
             await self._turn(step, _cancelled(self.id))
             return None
         self._touched = True
@@ -171,6 +167,12 @@ class Run:
     def _may_turn(self) -> bool:
         return not any(step.final and step.name in self._done for step in self._saga.steps)
 
+    def _turns(self) -> bool:
+        """Whether a wish to cancel counts now: not where a final step may have had its effect."""
+        final = self._saga.steps[max(len(self._begun) - 1, 0)].final
+        wanted = self._state is State.RUNNING and self._order.cancelled.is_set()
+        return wanted and self._may_turn() and not (final and self._touched)
+
     async def _write(
         self,
         entries: Sequence[Entry],
@@ -207,7 +209,6 @@ class Run:
                 self._done[entry.step] = msgspec.json.decode(entry.output or "null")
             case Event.UNDO_FINISHED:
                 self._begun.pop()
-                self._done.pop(entry.step, None)
 
 
 def milliseconds(clock: Clock) -> int:

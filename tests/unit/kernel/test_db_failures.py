@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from mallee.kernel.db import Database, Tx
+from mallee.kernel.db.sqlite import Sqlite
 from mallee.kernel.errors import Fault, Kind
 from tests.databases import PostgresServer
-from tests.unit.kernel.test_db import METADATA, names, put
+from tests.unit.kernel.test_db import METADATA, PAYMENT, names, put
 
 BIG = sa.Table("big", METADATA, sa.Column("id", sa.Text, primary_key=True), sa.Column("content", sa.Text))
 
@@ -89,6 +91,60 @@ async def test_a_commit_that_fails_fails_every_waiter_and_reading_goes_on(sqlite
         await db.transact(watched)
         assert await db.read(names) == ["before", "watched"]
         assert heard == ["rolled back", "committed"]
+
+
+async def test_a_refused_commit_leaves_no_transaction_open(sqlite_url: str) -> None:
+    def orphan(tx: Tx) -> None:
+        tx.execute(sa.text("PRAGMA defer_foreign_keys=ON"))
+        tx.execute(PAYMENT.insert(), {"id": "p", "account": "nobody"})
+
+    async with await Database.open(sqlite_url, metadata=METADATA) as db:
+        with pytest.raises(sqlite3.IntegrityError):
+            await db.transact(orphan)
+        await db.transact(put("a"))
+        assert await db.read(names) == ["a"]
+
+
+async def test_a_connection_that_cannot_even_roll_back_is_replaced(sqlite_url: str) -> None:
+    class Broken:
+        in_transaction = True
+
+        def __init__(self, real: sqlite3.Connection) -> None:
+            self.real = real
+
+        def execute(self, statement: str) -> object:
+            if statement == "ROLLBACK":
+                raise sqlite3.OperationalError("I/O error")
+            return self.real.execute(statement)
+
+        def commit(self) -> None:
+            self.real.rollback()
+            raise sqlite3.OperationalError("I/O error")
+
+    async with await Database.open(sqlite_url, metadata=METADATA) as db:
+        assert isinstance(db, Sqlite)
+        db._writing.raw = Broken(db._writing.raw)  # type: ignore[assignment]
+        with pytest.raises(sqlite3.OperationalError):
+            await db.transact(put("lost"))
+        await db.transact(put("a"))
+        assert await db.read(names) == ["a"]
+
+
+async def test_a_writer_that_is_cancelled_still_hears_how_its_commit_ended(sqlite_url: str) -> None:
+    heard: list[str] = []
+    async with await Database.open(sqlite_url, metadata=METADATA) as db:
+        assert isinstance(db, Sqlite)
+
+        def work(tx: Tx) -> str:
+            tx.on_commit(lambda: heard.append("committed"))
+            tx.on_rollback(lambda: heard.append("rolled back"))
+            assert db._writer is not None
+            asyncio.get_running_loop().call_soon(db._writer.cancel)
+            return put("a")(tx)
+
+        assert await db.transact(work) == "a"
+        assert heard == ["committed"]
+        assert await db.read(names) == ["a"]
 
 
 async def test_many_waiters_are_one_commit(sqlite_url: str) -> None:

@@ -310,6 +310,55 @@ async def test_cancelled_after_no_return_it_is_done(theatre: Theatre, stage: Sta
     assert (await engine.wait("s")).state is State.DONE
 
 
+async def test_cancelled_during_the_final_step_it_is_done(theatre: Theatre, stage: Stage) -> None:
+    stage.holds["b"] = asyncio.Event()
+    stage.fails["c"] = [LookupError("and then it has to be tried again")] * 3
+    engine = theatre.engine(stage.saga(*THREE))
+    await theatre.enqueue(engine)
+    assert await engine.cancel("s")
+    stage.holds["b"].set()
+    assert (await theatre.ended(engine)).state is State.DONE
+
+
+async def test_cancelled_and_killed_during_the_final_step_it_is_done(theatre: Theatre, stage: Stage) -> None:
+    """Nobody knows whether the step had its effect, so there is no way back."""
+    stage.holds["b"] = asyncio.Event()
+    engine = theatre.engine(stage.saga(*THREE))
+    await theatre.enqueue(engine)
+    assert await engine.cancel("s")
+    await theatre.kill(engine)
+    stage.holds.clear()
+    engine = theatre.engine(stage.saga(*THREE))
+    assert (await engine.wait("s")).state is State.DONE
+
+
+async def test_a_wish_that_comes_with_a_failure_is_heard_before_the_rest(
+    theatre: Theatre, stage: Stage
+) -> None:
+    """The wish is committed in the same group as the record of the failure, just before it."""
+    stage.holds["a"] = asyncio.Event()
+    stage.fails["a"] = [OUT] * 3
+    engine = theatre.engine(stage.saga(*THREE))
+    await theatre.enqueue(engine)
+    cancelling = asyncio.create_task(engine.cancel("s"))
+    stage.holds["a"].set()
+    await cancelling
+    assert (await engine.wait("s")).state is State.UNDONE
+    assert theatre.clock.monotonic() == 0
+
+
+async def test_two_engines_that_see_the_same_saga_do_not_both_run_it(theatre: Theatre, stage: Stage) -> None:
+    stage.holds["a"] = asyncio.Event()
+    idle = theatre.engine(stage.saga(*THREE), owner="idle")
+    await theatre.kill(idle)
+    for owner in ("one", "two"):
+        theatre.engine(stage.saga(*THREE), owner=owner)
+    await theatre.clock.settle()
+    await theatre.enqueue(idle)  # nobody gets the hint: both find it at the same look
+    await theatre.clock.advance(60)
+    assert stage.played == ["a"]
+
+
 async def test_a_killed_engine_goes_on_at_once_after_its_restart(theatre: Theatre, stage: Stage) -> None:
     stage.holds["b"] = asyncio.Event()
     engine = theatre.engine(stage.saga(*THREE))
@@ -329,16 +378,18 @@ async def test_a_silent_engine_is_relieved_and_then_writes_nothing(theatre: Thea
     slow = theatre.engine(stage.saga(*THREE), poll=1e6)  # beats once, then never again
     await theatre.enqueue(slow)
     other = Stage()
+    other.holds["c"] = asyncio.Event()
     second = theatre.engine(other.saga(*THREE), owner="two", lease=20)
     await theatre.clock.advance(15)
     assert other.played == []
     await theatre.clock.advance(15)
-    assert (await second.wait("s")).state is State.DONE
     assert other.played == ["b", "c"]
 
     stage.holds["b"].set()
     await theatre.clock.settle()
     assert stage.played == ["a", "b"]  # its record was refused, so it stopped
+    other.holds["c"].set()
+    assert (await second.wait("s")).state is State.DONE
 
 
 async def test_a_living_engine_keeps_its_sagas(theatre: Theatre, stage: Stage) -> None:
