@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import msgspec
 
-EXTRAS_DIR: Final = Path(__file__).parent / "extras"
+EXTRAS_DIR: Final = Path(__file__).parent / "extras"  # laid out as botocore's loader wants it
+_ORDERS: Final = Path(__file__).parent / "element_order"
 VERSIONS: Final[Mapping[str, str]] = {
     "ec2": "2016-11-15",
     "iam": "2010-05-08",
@@ -148,8 +149,8 @@ def load(service: str, *, extras_dir: Path | None = EXTRAS_DIR) -> Model:
     if extras_dir is not None:
         for found in _existing(extras_dir / place / "service-2.sdk-extras.json"):
             _merge(data, _read(found)["merge"])
-        for found in _existing(extras_dir / place / "element-order.json"):
-            order = {name: tuple(names) for name, names in _read(found).items()}
+    for found in _existing(_ORDERS / f"{service}.json"):
+        order = {name: tuple(names) for name, names in _read(found).items()}
     return Model(service, _without_documentation(data), order)
 
 

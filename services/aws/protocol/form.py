@@ -19,6 +19,7 @@ MAX_DEPTH: Final = 24
 Pairs: TypeAlias = list[tuple[str, str]]
 Tree: TypeAlias = dict[str, "str | Tree"]
 
+_needs_decoding = re.compile(rb"[%+\x00]").search
 _broken_escape = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
 
 
@@ -33,22 +34,20 @@ def decode(form: bytes) -> Pairs:
         raise MalformedQueryString(f"A request may have at most {MAX_PARAMETERS} parameters.")
     if _broken_escape(form):
         raise MalformedQueryString("The query string contains a broken percent-escape.")
-    pairs: Pairs = []
     try:
-        for part in form.split(b"&"):
-            if part:
-                name, _, value = part.partition(b"=")
-                pairs.append((_text(name), _text(value)))
+        if not _needs_decoding(form):
+            parts = form.decode().split("&")
+            return [(name, value) for name, _, value in (part.partition("=") for part in parts if part)]
+        halves = [part.partition(b"=") for part in form.split(b"&") if part]
+        return [(_text(name), _text(value)) for name, _, value in halves]
     except UnicodeDecodeError as error:
         raise MalformedQueryString("The query string is not UTF-8.") from error
-    return pairs
 
 
 def _text(raw: bytes) -> str:
-    if b"+" in raw:
-        raw = raw.replace(b"+", b" ")
-    if b"%" in raw:
-        raw = unquote_to_bytes(raw)
+    if not _needs_decoding(raw):
+        return raw.decode()
+    raw = unquote_to_bytes(raw.replace(b"+", b" "))
     if b"\0" in raw:
         raise InvalidCharacter("A parameter may not contain a NUL character.")
     return raw.decode()
@@ -62,7 +61,7 @@ def tree(pairs: Iterable[tuple[str, str]]) -> Tree:
     """
     root: Tree = {}
     for name, value in pairs:
-        *heads, leaf = name.split(".", MAX_DEPTH)
+        *heads, leaf = name.split(".", MAX_DEPTH) if "." in name else (name,)
         node = root
         for head in heads:
             below = node.setdefault(head, {})

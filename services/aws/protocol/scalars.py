@@ -123,7 +123,10 @@ def blob(value: bytes) -> str:
 
 def milliseconds(moment: datetime) -> str:
     """`2012-10-16T20:00:21.000Z`, as EC2 writes every time."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    text = moment.isoformat()[:19]
+    return f"{text}.{moment.microsecond // 1000:03}Z" if moment.microsecond else text + ".000Z"
 
 
 def seconds(moment: datetime) -> str:

@@ -125,7 +125,17 @@ class Writer:
         if shape.type in {"structure", "list", "map"}:
             whole = f'f"<{tag}>{{{self._compound(shape, "")}(x)}}</{tag}>"'
             return f"x if x.__class__ is Fragment else {whole}" if shape.type == "structure" else whole
-        return f'f"<{tag}>{_TEXT[shape.traits.get("timestampFormat", shape.type)]}</{tag}>"'
+        return f'f"<{tag}>{self._scalar(shape)}</{tag}>"'
+
+    def _scalar(self, shape: Shape) -> str:
+        """The inside of an f-string; a word of an enumeration needs no look for what must be escaped."""
+        text = _TEXT[shape.traits.get("timestampFormat", shape.type)]
+        words = frozenset(word for word in shape.traits.get("enum", ()) if not scalars.unsafe(word))
+        if not words:
+            return text
+        known = f"words_of_{shape.name}"
+        self._names[known] = words
+        return f"{{x if x in {known} or unsafe(x) is None else escape(x)}}"
 
     def _list(self, shape: Shape, tag: str) -> Iterator[str]:
         yield f"return ''.join([{self._tagged(shape.element, tag or _item_tag(shape, ''))} for x in v])"
