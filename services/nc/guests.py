@@ -329,7 +329,7 @@ class Guests:
         order = one.order
         match verb:
             case Verb.START:
-                return await self._start(order, key)
+                return await self._start(one, key)
             case Verb.DESTROY:
                 await self._destroy(one, key)
                 return None
@@ -347,10 +347,13 @@ class Guests:
                 await self._driver.reboot(key, asked)
                 return copy and replace(copy, reboots=asked)
 
-    async def _start(self, order: Order | None, key: GuestKey) -> Copy:
+    async def _start(self, one: _Instance, key: GuestKey) -> Copy:
+        order = one.order
         assert order is not None
         guest = guest_of(order.guest)
         moments: Sequence[Moment] = await self._driver.start(key, guest, reboots=order.reboots)
+        if one.order is order:
+            one.order = replace(order, guest=b"")  # the driver has it now; ten thousand of them are heavy
         return Copy(Phase.RUNNING, guest.resources, order.reboots, moments=tuple(moments))
 
     async def _destroy(self, one: _Instance, key: GuestKey) -> None:

@@ -34,10 +34,11 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Bands from page 0 upwards, the rest of memory is never written."""
+    """Bands from page `first` upwards; the rest of memory is never written."""
 
     bands: tuple[Band, ...]
     phases: tuple[Phase, ...] = ()
+    first: int = 0
 
     def effort(self, since: float, until: float) -> float:
         """The seconds of full-rate work between two moments of the guest's life."""
@@ -55,7 +56,7 @@ class Workload:
 
     def written(self, seconds: float, memory: int, entropy: Entropy) -> Iterator[range | list[int]]:
         """The pages that `seconds` of full-rate work write to, band by band; one may come twice."""
-        first = 0
+        first = self.first
         for band in self.bands:
             pages = min(band.pages, memory - first)
             if pages <= 0:
