@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types imports unit bench lock clean
+.PHONY: help demo test check lint types imports unit bench lock wheelhouse clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -37,6 +37,12 @@ lock: ## Pin every dependency anew, with hashes (needs uv)
 	uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra dev pyproject.toml -o packaging/requirements-dev.lock
 	uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra dev --extra bench pyproject.toml -o packaging/requirements-bench.lock
+
+wheelhouse: .venv/installed ## Fill build/wheelhouse, from which `docker-compose build` installs
+	@rm -rf build/wheelhouse && mkdir -p build/wheelhouse
+	@$(BIN)/pip download -q --disable-pip-version-check --only-binary :all: --require-hashes -d build/wheelhouse -r requirements.lock
+	@$(BIN)/pip wheel -q --disable-pip-version-check --no-deps -w build/wheelhouse .
+	@ls build/wheelhouse | wc -l | xargs -I N echo "build/wheelhouse holds N wheels"
 
 clean: ## Remove the environment and every cache
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

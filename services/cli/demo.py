@@ -39,7 +39,7 @@ def demo(
     folder = StateFolder.find(state)
     clock = SystemClock()
     began = clock.monotonic()
-    access = running(folder) or launch(folder, port)
+    access = running(folder) or launch(folder, port)[0]
     nodes = sum(name.startswith("nc-") for name in access.pids)
     tell(
         f"Mallee {__version__}  {len(access.zones)} zones, {nodes} fake nodes  ({clock.monotonic() - began:.1f} s)"
@@ -74,8 +74,8 @@ def running(folder: StateFolder) -> Access | None:
     return None
 
 
-def launch(folder: StateFolder, port: int, *more: str) -> Access:
-    """Start `mallee up` in the background and wait until it is ready.
+def launch(folder: StateFolder, port: int, *more: str) -> tuple[Access, subprocess.Popen[bytes]]:
+    """Start `mallee up` in the background and wait until it is ready; it and its process.
 
     Raises:
         Fault: UNAVAILABLE, with what it said, when it ends instead.
@@ -86,21 +86,11 @@ def launch(folder: StateFolder, port: int, *more: str) -> Access:
 
     folder.make()
     log = folder.logs / "up.log"
+    program = (sys.executable, "-P", "-m", "mallee.cli.main")
+    words = ("up", "--json", "--port", str(port), "--state", str(folder.root), *more)
     with log.open("ab") as errors:
         child = subprocess.Popen(  # noqa: S603 - ourselves
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "mallee.cli.main",
-                "up",
-                "--json",
-                "--port",
-                str(port),
-                "--state",
-                str(folder.root),
-                *more,
-            ],
+            [*program, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -109,6 +99,8 @@ def launch(folder: StateFolder, port: int, *more: str) -> Access:
     assert child.stdout is not None
     line = child.stdout.readline()
     if not line:
+        child.stdout.close()
+        child.wait()
         said = log.read_text(errors="replace").strip().splitlines()[-1:]
         raise Fault(
             Kind.UNAVAILABLE,
@@ -117,7 +109,8 @@ def launch(folder: StateFolder, port: int, *more: str) -> Access:
             fix=f"Read {log}, or run: mallee doctor",
             code="start-failed",
         )
-    return msgspec.json.decode(line, type=Access)
+    child.stdout.close()
+    return msgspec.json.decode(line, type=Access), child
 
 
 def _what_next(folder: StateFolder, *, asked: bool) -> None:

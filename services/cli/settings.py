@@ -15,6 +15,8 @@ class CloudConfig:
         log_json: one JSON object a line, for machines; else text for people.
         zones, nodes, node_vcpus, node_memory_mib, instant, port: as the options of `mallee up`, which
             take precedence.
+        endpoint, s3_endpoint: as clients reach them, where that is not where they listen; for a CLC
+            that stands alone, e.g. behind a container's published port.
     """
 
     name: str = "mallee"
@@ -26,3 +28,5 @@ class CloudConfig:
     node_memory_mib: int | None = None
     instant: bool | None = None
     port: int | None = None
+    endpoint: str = ""
+    s3_endpoint: str = ""
