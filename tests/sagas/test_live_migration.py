@@ -361,3 +361,32 @@ async def test_every_refusal_is_typed(zone: AZone) -> None:
     await zone.wish("i-1", 2, Power.STOPPED)
     stopped = await zone.cc.desk.migrate(Asked("", "i-1"), plan_only=True)
     assert stopped.plan.refusals[0].cause.code == "instance-not-running"
+
+
+async def test_a_wish_that_came_before_its_cancel_was_heard_stops_the_move(zone: AZone) -> None:
+    gate = zone.nodes[1].gate["verify"] = asyncio.Event()
+    migration = await migrate(zone)
+    await until(zone, Stage.COMMITMENT, migration)
+    row = zone.cc.ledger.placements.rows["i-1"]
+    zone.cc.ledger.placements.put("i-1", row._replace(power=Power.STOPPED, revision=2))
+    with pytest.raises(Fault) as caught:
+        zone.cc.desk.move(migration)
+    assert caught.value.code == "cancelled"
+    gate.set()
+    await ended(zone, migration)
+    assert migration.state == "cancelled"
+
+
+async def test_the_wish_is_ordered_again_when_the_migration_has_ended(zone: AZone) -> None:
+    """A node in the middle of a migration may have put the order aside."""
+    gate = zone.nodes[0].gate["stop_and_copy"] = asyncio.Event()
+    migration = await migrate(zone)
+    await until(zone, Stage.STOP_AND_COPY, migration)
+    await zone.wish("i-1", 2, Power.STOPPED)
+    for node in zone.nodes:
+        assert node.line is not None
+        node.line.take()
+    gate.set()
+    await ended(zone, migration)
+    await zone.obey()
+    assert zone.phase("i-1") is Phase.STOPPED
