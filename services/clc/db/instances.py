@@ -226,6 +226,11 @@ _LIVING = (
     .order_by(_of.id)
     .limit(bindparam("limit"))
 )
+_ON_HOST = (
+    select(_of.id)
+    .where(_of.host_id == bindparam("host_id"), _of.state != int(State.TERMINATED))
+    .order_by(_of.id)
+)
 _UNSETTLE = (
     update(instances)
     .where(_of.id.in_(bindparam("ids", expanding=True)), _of.unsettled == false())
@@ -311,6 +316,11 @@ def unsettled(tx: Tx, zone: str, after: str = "", limit: int = 1000) -> list[str
 def living(tx: Tx, zone: str, after: str = "", limit: int = 1000) -> list[str]:
     """Instances of a zone that have not ended, by id."""
     return list(tx.execute(_LIVING, {"zone": zone, "after": after, "limit": limit}).scalars())
+
+
+def on_host(tx: Tx, host_id: str) -> list[str]:
+    """Whoever's instances are on a node, stopped ones included, by id."""
+    return list(tx.execute(_ON_HOST, {"host_id": host_id}).scalars())
 
 
 def unsettle(tx: Tx, ids: Sequence[str]) -> None:

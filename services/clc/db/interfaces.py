@@ -115,6 +115,11 @@ _DELETE = delete(network_interfaces).where(_N.id.in_(bindparam("ids", expanding=
 _UNGROUP = delete(interface_groups).where(
     interface_groups.c.interface_id.in_(bindparam("ids", expanding=True))
 )
+_CHECK = (
+    update(network_interfaces)
+    .where(_N.id.in_(bindparam("ids", expanding=True)))
+    .values(source_dest_check=bindparam("wanted"))
+)
 _DETACH = (
     update(network_interfaces)
     .where(_N.id.in_(bindparam("ids", expanding=True)))
@@ -177,6 +182,12 @@ def regroup(tx: Tx, interface_ids: Collection[str], groups: Iterable[str]) -> No
     links = [{"interface_id": one, "group_id": group} for one in interface_ids for group in guarding]
     if links:
         tx.execute(insert(interface_groups), links)
+
+
+def check_source_dest(tx: Tx, interface_ids: Collection[str], *, wanted: bool) -> None:
+    """Whether these interfaces drop what is neither from nor for their own address."""
+    if interface_ids:
+        tx.execute(_CHECK, {"ids": list(interface_ids), "wanted": wanted})
 
 
 def of_instances(tx: Tx, account: str, instance_ids: Collection[str]) -> list[Interface]:

@@ -34,6 +34,7 @@ _PATHS = {
     "affinity": "Placement.Affinity",
     "architecture": "Architecture",
     "availability-zone": "Placement.AvailabilityZone",
+    "availability-zone-id": "Placement.AvailabilityZoneId",
     "capacity-reservation-specification.capacity-reservation-preference": (
         "CapacityReservationSpecification.CapacityReservationPreference"
     ),

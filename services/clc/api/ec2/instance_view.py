@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mallee.clc.api.ec2.zones import zone_ids
 from mallee.clc.api.times import moment
+from mallee.clc.call import Call
 from mallee.clc.db import instances, interfaces, network, security_groups, tags
 from mallee.clc.db.instances import Details, InstanceRow
 from mallee.clc.db.interfaces import Interface
@@ -72,9 +74,10 @@ def private_dns(address: str, region: str) -> str:
     return f"ip-{address.replace('.', '-')}.{region}.compute.internal" if address else ""
 
 
-def instance(seen: Seen, region: str, *, show_host: bool = False) -> dict[str, Any]:
+def instance(call: Call, seen: Seen) -> dict[str, Any]:
     """The instance; its node only for those who run the cloud."""
     row, details = seen.row, seen.details
+    region = call.cloud.config.region
     shown: dict[str, Any] = {
         "AmiLaunchIndex": details.launch_index,
         "ImageId": row.image_id,
@@ -82,7 +85,7 @@ def instance(seen: Seen, region: str, *, show_host: bool = False) -> dict[str, A
         "InstanceType": row.instance_type,
         "LaunchTime": moment(row.launched_ms),
         "Monitoring": {"State": "enabled" if details.monitoring else "disabled"},
-        "Placement": _placement(row, details, show_host=show_host),
+        "Placement": _placement(call, row, details),
         "PrivateDnsName": "" if row.is_over else details.hostname,
         "PublicDnsName": "",
         "ProductCodes": [],
@@ -153,9 +156,14 @@ def metadata_options(row: InstanceRow, details: Details) -> dict[str, Any]:
     }
 
 
-def _placement(row: InstanceRow, details: Details, *, show_host: bool) -> dict[str, Any]:
-    placement = {"AvailabilityZone": row.zone, "GroupName": "", "Tenancy": "default"}
-    if show_host and row.host_id and not row.is_over:
+def _placement(call: Call, row: InstanceRow, details: Details) -> dict[str, Any]:
+    placement = {
+        "AvailabilityZone": row.zone,
+        "AvailabilityZoneId": zone_ids(call).get(row.zone, ""),
+        "GroupName": "",
+        "Tenancy": "default",
+    }
+    if call.is_cloud_admin and row.host_id and not row.is_over:
         placement["HostId"] = row.host_id
     if details.pinned_host:
         placement["Affinity"] = "host"

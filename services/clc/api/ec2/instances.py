@@ -164,7 +164,7 @@ def _passing(tx: Tx, call: Call, heads: Sequence[Head], filters: Sequence[Filter
     rows = instances.find(tx, [head.id for head in heads])
     passing = set()
     for seen in instance_view.look(tx, call.account, rows):
-        shown = instance_view.instance(seen, call.cloud.config.region, show_host=call.is_cloud_admin)
+        shown = instance_view.instance(call, seen)
         if all(_passes(each, shown, seen) for each in filters):
             passing.add(seen.row.id)
     return [head for head in heads if head.id in passing]

@@ -94,7 +94,7 @@ def _together(call: Call, group: Sequence[Head], fresh: Mapping[str, Seen]) -> d
 
 
 def _render(call: Call, seen: Seen) -> Fragment:
-    shown = instance_view.instance(seen, call.cloud.config.region, show_host=call.is_cloud_admin)
+    shown = instance_view.instance(call, seen)
     return call.cloud.wire.fragment("DescribeInstances", "Reservations.Instances", shown)
 
 
