@@ -9,6 +9,7 @@ import pytest
 
 from mallee.clc.db.metadata import metadata
 from mallee.kernel.db import Database
+from tests.unit.clc.as_a_client import Client
 from tests.unit.clc.pretend_cloud import PretendCloud
 
 
@@ -23,3 +24,15 @@ async def pretend(tmp_path: Path) -> AsyncIterator[PretendCloud]:
     url = f"sqlite:///{tmp_path}/clc.db"
     async with await Database.open(url, metadata=metadata, durable=False) as opened:
         yield await PretendCloud.make(opened, tmp_path)
+
+
+@pytest.fixture
+def admin(pretend: PretendCloud) -> Client:
+    """The root of the account that the cloud was made with."""
+    return Client.root(pretend.cloud, pretend.cloud.admin_account)
+
+
+@pytest.fixture
+async def stranger(pretend: PretendCloud) -> Client:
+    """The root of another account."""
+    return Client.root(pretend.cloud, await pretend.account("stranger"))
