@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from mallee.domain.guest import Cause, GuestKey, Phase
+from mallee.domain.guest import Cause, GuestKey, Phase, Resources
 from mallee.domain.migration import Limits, Round
 from mallee.kernel.clock import ManualClock
 from mallee.kernel.db import Database
@@ -296,6 +296,33 @@ async def test_half_a_copy_does_not_survive_a_restart(host: Host) -> None:
 
     assert await phases(host.here) == {KEY: Phase.RUNNING}
     assert await phases(host.there) == {}
+
+
+@pytest.mark.parametrize("size", [Resources(1, 1 << 26), Resources(1 << 20, 16)])
+async def test_a_guest_larger_than_the_host_is_refused_before_it_takes_anything(
+    host: Host, size: Resources
+) -> None:
+    giant = replace(a_guest(), resources=size)
+    assert await refused(host.go(host.here.start(KEY, giant))) is Kind.NO_CAPACITY
+    assert await refused(host.go(host.there.prepare(NEXT, giant, "mig-1"))) is Kind.NO_CAPACITY
+    assert await phases(host.here) == await phases(host.there) == {}
+
+
+BAD_PAGES = [
+    (b"\x01", b"\x01", b""),
+    (b"\x01\0\0\0", b"", b""),
+    (b"\xff\xff\xff\xff", b"\0\0\0\0", b""),
+    (b"", b"", b"no state"),
+]
+
+
+@pytest.mark.parametrize(("numbers", "contents", "state"), BAD_PAGES)
+async def test_what_is_no_page_is_refused_and_makes_no_image_whole(
+    host: Host, numbers: bytes, contents: bytes, state: bytes
+) -> None:
+    await host.there.prepare(NEXT, a_guest(), "mig-1")
+    assert await refused(host.go(host.there.receive(NEXT, 1, numbers, contents, state))) is Kind.INVALID
+    assert await host.there.digest(NEXT) == ""
 
 
 async def test_half_a_copy_never_runs(host: Host) -> None:

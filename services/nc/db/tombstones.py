@@ -86,8 +86,19 @@ class Graveyard:
 
     async def _bury(self, node: str, subject: str, generation: int) -> None:
         # In memory first: an order that comes during the commit must meet the stone already.
-        self._by_node.setdefault(node, {})[subject] = generation
-        await self._changes.put({_Subject(node, subject): _Stone(generation, self._now_ms())})
+        stones = self._by_node.setdefault(node, {})
+        before = stones.get(subject)
+        stones[subject] = generation
+        try:
+            await self._changes.put({_Subject(node, subject): _Stone(generation, self._now_ms())})
+        except Exception:
+            # Not on disk: whoever tries again must not take it for done.
+            if stones.get(subject) == generation:
+                if before is None:
+                    del stones[subject]
+                else:
+                    stones[subject] = before
+            raise
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)

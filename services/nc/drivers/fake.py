@@ -89,6 +89,7 @@ class FakeDriver:
             return ()
         if row is not None and row.phase is not Phase.STOPPED:
             raise conflict(f"{key.instance_id} cannot be started.", f"It is {row.phase}.", "not-startable")
+        self._need_room(guest)
         self._starting.add(key)
         try:
             await self.knobs.meet("start", guest.tags, self._clock)
@@ -172,6 +173,7 @@ class FakeDriver:
         return console(row.guest, row.boots, "reboot: Power down" if row.phase is Phase.STOPPED else "")
 
     async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> None:
+        self._need_room(guest)
         await self.knobs.meet("prepare", guest.tags, self._clock)
         await self._receiver.prepare(key, guest, migration_id)
 
@@ -207,6 +209,19 @@ class FakeDriver:
         """For tests: the guest vanishes, and nobody is told."""
         self._forget(key)
         await self._guests.remove(key)
+
+    def _need_room(self, guest: Guest) -> None:
+        """Who shares the host is decided above; that a guest alone is too large for it is plain here."""
+        has, wants = self._host.capacity, guest.resources
+        if wants.vcpus > has.vcpus or wants.memory_mib > has.memory_mib:
+            raise Fault(
+                Kind.NO_CAPACITY,
+                f"{guest.instance_id} is larger than its host.",
+                why=f"It wants {wants.vcpus} vCPUs and {wants.memory_mib} MiB; there are "
+                f"{has.vcpus} and {has.memory_mib}.",
+                fix="Choose a smaller instance type.",
+                code="larger-than-host",
+            )
 
     def _live(self, key: GuestKey, row: FakeRow) -> None:
         seconds = ends_after(row.guest.tags)

@@ -132,7 +132,7 @@ class Sender:
         self._work(out)
         seconds = self._now(out) - began
         if sent >= self._rules.chunk_pages and seconds > 0:
-            mbps = min(mbps, sent * PAGE_BYTES * 8 / seconds / 1e6)
+            mbps = sent * PAGE_BYTES * 8 / seconds / 1e6
         left = out.memory.dirty_pages()
         return Round(number, sent, sent * PAGE_BYTES, left, seconds * 1e3, mbps, out.throttle)
 

@@ -38,6 +38,26 @@ async def test_tombstones_last_a_month_and_no_longer(tmp_path: Path) -> None:
             assert again.ended("other", "i-1") == 0
 
 
+async def test_a_stone_that_could_not_be_written_is_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    async with await Database.open(f"sqlite:///{tmp_path}/g.db", metadata=metadata, durable=False) as db:
+        graves = Graveyard(db, clock)
+
+        async def full(_work: object) -> None:
+            raise Fault(Kind.UNAVAILABLE, "The disk is full.")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(db, "transact", full)
+            with pytest.raises(Fault):
+                await graves.end("n", "i-1", 3)
+        await graves.end("n", "i-1", 3)
+        again = Graveyard(db, clock)
+        await again.load()
+        assert again.ended("n", "i-1") == 3
+
+
 async def test_changes_during_a_commit_share_the_next(tmp_path: Path) -> None:
     written: list[dict[str, int]] = []
     async with await Database.open(f"sqlite:///{tmp_path}/b.db", metadata=metadata, durable=False) as db:
