@@ -106,5 +106,5 @@ def _faults(action: Action, model: HasInput) -> Iterator[str]:
     for path in action.accepts:
         if path not in known:
             yield f"{action.name} accepts {path}, which is not in its input"
-    if action.filters is not None and "Filters" not in action.accepts:
+    if action.filters is not None and not {"Filters", "Filter"} & set(action.accepts):
         yield f"{action.name} documents filters but does not accept Filters"

@@ -73,7 +73,7 @@ async def host_ids_of(call: Call, names: Sequence[str]) -> dict[str, pb.Node]:
     return {each: known[each] for each in names}
 
 
-@ec2.action("DescribeHosts", accepts=("HostIds", "Filter", "MaxResults", "NextToken"), filters=None)
+@ec2.action("DescribeHosts", accepts=("HostIds", "Filter", "MaxResults", "NextToken"), filters=LOOKS)
 async def describe_hosts(call: Call, req: DescribeHostsRequestTypeDef) -> dict[str, Any]:
     """The nodes, zone by zone; an empty list for ordinary users."""
     asked = list(dict.fromkeys(req.get("HostIds", ())))
