@@ -8,6 +8,7 @@ from mallee.aws.pages import Pager
 from mallee.aws.protocol import Protocol
 from mallee.clc.clusters import Clusters
 from mallee.clc.config import ClcConfig
+from mallee.clc.enrolment import Enrolment
 from mallee.clc.instance_types import InstanceTypes
 from mallee.clc.keys import Keys
 from mallee.clc.rendered import Rendered
@@ -26,6 +27,7 @@ class Cloud:
         keys: the access keys; told when one changes.
         clusters: the zones' cluster controllers.
         rendered: the XML of resources, by (id, version).
+        enrolment: takes machines in as nodes, if this cloud does so.
         wire: EC2's wire format, which writes those.
     """
 
@@ -41,3 +43,4 @@ class Cloud:
     rendered: Rendered
     wire: Protocol
     admin_account: str
+    enrolment: Enrolment | None = None

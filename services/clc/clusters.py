@@ -35,7 +35,8 @@ _log = structlog.get_logger()
 class Cluster(Protocol):
     """One zone's cluster controller, as the CLC sees it. Every failure is a `Fault`."""
 
-    zone: str
+    @property
+    def zone(self) -> str: ...
 
     @property
     def state(self) -> pb.ZoneFact | None:
@@ -187,6 +188,34 @@ class ClusterClient:
             await self._stub.Release(pb.ReleaseRequest(instance_ids=instance_ids))
         except Fault as fault:
             _log.warning("claims were not released and will lapse", zone=self.zone, why=str(fault))
+
+    # --- what is rare -------------------------------------------------------------------------
+
+    async def nodes(self, request: pb.ListNodesRequest) -> Sequence[pb.Node]:
+        answer: pb.ListNodesResponse = await self._stub.ListNodes(request)
+        return answer.nodes
+
+    async def cordon(self, host_id: str, *, cordoned: bool) -> pb.Node:
+        request = pb.CordonNodeRequest(host_id=host_id, cordoned=cordoned)
+        answer: pb.CordonNodeResponse = await self._stub.CordonNode(request)
+        return answer.node
+
+    async def migrate(self, request: pb.MigrateRequest) -> pb.MigrateResponse:
+        answer: pb.MigrateResponse = await self._stub.Migrate(request)
+        return answer
+
+    async def migrations(self, request: pb.ListMigrationsRequest) -> Sequence[pb.Migration]:
+        answer: pb.ListMigrationsResponse = await self._stub.ListMigrations(request)
+        return answer.migrations
+
+    async def steer(self, request: pb.SteerMigrationRequest) -> pb.Migration:
+        answer: pb.SteerMigrationResponse = await self._stub.SteerMigration(request)
+        return answer.migration
+
+    async def console(self, instance_id: str) -> pb.GetConsoleOutputResponse:
+        request = pb.GetConsoleOutputRequest(instance_id=instance_id)
+        answer: pb.GetConsoleOutputResponse = await self._stub.GetConsoleOutput(request)
+        return answer
 
     # --- wishes -------------------------------------------------------------------------------
 

@@ -30,6 +30,8 @@ class ClcConfig:
     Attributes:
         database: SQLAlchemy URL; empty for SQLite in the state folder.
         region: how this cloud calls itself.
+        address: where other services reach this one by gRPC; empty for nowhere.
+        enrolment_address: where machines with a token become nodes; empty for nowhere.
         regions_accepted: credential scopes that are accepted; empty for any.
         default_vpc_cidr: every account's default VPC; half of it is laid out as one subnet a zone.
         throttle: token buckets as EC2 has them.
@@ -41,6 +43,8 @@ class ClcConfig:
     port: int = 8773
     database: str = ""
     region: str = "mallee-1"
+    address: str = ""
+    enrolment_address: str = ""
     regions_accepted: tuple[str, ...] = ()
     default_vpc_cidr: str = "172.31.0.0/16"
     throttle: bool = False

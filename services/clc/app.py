@@ -1,0 +1,284 @@
+"""The cloud controller as a whole: start it, stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import pkgutil
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+
+from mallee.aws import model
+from mallee.aws.actions import ActionTable
+from mallee.aws.context import Request
+from mallee.aws.pages import Pager
+from mallee.aws.protocol import Protocol
+from mallee.aws.server import Front
+from mallee.aws.service import Service
+from mallee.aws.throttle import Limit, Limits, ResourceLimit
+from mallee.clc import bootstrap, enrolment, service
+from mallee.clc.api import ec2, iam, sts
+from mallee.clc.authorise import RootOnly
+from mallee.clc.bootstrap import Founded
+from mallee.clc.call import Call
+from mallee.clc.cloud import Cloud
+from mallee.clc.clusters import ClusterClient, Clusters
+from mallee.clc.config import ClcConfig
+from mallee.clc.db import METADATA
+from mallee.clc.enrolment import Enrolment
+from mallee.clc.facts import Facts
+from mallee.clc.instance_types import InstanceTypes
+from mallee.clc.keys import Keys
+from mallee.clc.reconcile.sweeps import Sweeps
+from mallee.clc.rendered import Rendered
+from mallee.kernel.clock import Clock
+from mallee.kernel.db import Database
+from mallee.kernel.entropy import Entropy
+from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.pki import Authority
+from mallee.kernel.reconcile import Reconciler
+from mallee.kernel.rpc import Identity, Transport
+from mallee.kernel.secrets_box import SecretsBox
+from mallee.rpc.common_pb2_grpc import add_IntrospectionServiceServicer_to_server
+from mallee.rpc.enrolment_pb2_grpc import add_EnrolmentServiceServicer_to_server
+
+DATABASE, SECRETS = "clc.db", "secrets"
+# Source: "Request throttling for the Amazon EC2 API".
+THROTTLED = Limits(
+    reading=Limit(100, 20.0),
+    changing=Limit(50, 5.0),
+    actions={"RunInstances": Limit(5, 2.0)},
+    resources={"RunInstances": ResourceLimit(Limit(1000, 2.0), "MaxCount")},
+)
+_log = structlog.get_logger()
+
+
+def tables() -> dict[str, ActionTable]:
+    """Every service's actions; adding a file to its package is all that a new family needs."""
+    for package in (ec2, iam, sts):
+        for found in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{found.name}")
+    return {"ec2": ec2.ec2, "iam": iam.iam, "sts": sts.sts}
+
+
+class CloudController:
+    """One cloud controller.
+
+    Args:
+        folder: what it alone writes.
+        authority: signs the certificates of joining nodes; without it none can join here.
+    """
+
+    def __init__(
+        self,
+        config: ClcConfig,
+        me: Identity,
+        *,
+        folder: Path,
+        clock: Clock,
+        entropy: Entropy,
+        transport: Transport,
+        authority: Authority | None = None,
+    ) -> None:
+        self._config = config
+        self._me = me
+        self._folder = folder
+        self._clock = clock
+        self._entropy = entropy
+        self._transport = transport
+        self._authority = authority
+        self._running = AsyncExitStack()
+        self.cloud: Cloud | None = None
+        self.port = config.port
+
+    async def start(self) -> None:
+        """Answer requests. Raises Fault when it cannot; nothing is left behind then."""
+        async with AsyncExitStack() as starting:
+            listening = self._listen()
+            starting.callback(listening.close)
+            db = await self._open_database()
+            starting.push_async_callback(db.close)
+            box = SecretsBox.open(self._folder / SECRETS, self._entropy)
+            founded = await bootstrap.found(db, self._config, box, clock=self._clock, entropy=self._entropy)
+            bootstrap.keep(founded.first, self._folder)
+            clients = await self._clients(db, starting)
+            taker = await self._serve_enrolment(db, starting)
+            cloud = self.cloud = self._cloud(db, box, founded, clients, taker)
+            for loop in (*(client.run() for client in clients), *self._reconcilers(db)):
+                _in_background(starting, loop)
+            await self._serve_rpc(starting)
+            self._answer(cloud, listening, starting)
+            self._running = starting.pop_all()
+
+    async def stop(self) -> None:
+        """Answer no more; what was answered is durable. May be called twice."""
+        await self._running.aclose()
+
+    async def _open_database(self) -> Database:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        url = self._config.database or f"sqlite:///{self._folder / DATABASE}"
+        return await Database.open(url, metadata=METADATA, migrations="mallee.clc.db")
+
+    async def _clients(self, db: Database, starting: AsyncExitStack) -> list[ClusterClient]:
+        facts, clients = Facts(db, self._clock), []
+        for cluster in self._config.clusters:
+            channel = self._transport.connect(self._me, cluster.address, expect="cc")
+            starting.push_async_callback(channel.close)
+            clients.append(ClusterClient(cluster.zone, channel, db=db, clock=self._clock, sink=facts))
+        return clients
+
+    def _cloud(
+        self,
+        db: Database,
+        box: SecretsBox,
+        founded: Founded,
+        clients: list[ClusterClient],
+        taker: Enrolment | None,
+    ) -> Cloud:
+        return Cloud(
+            config=self._config,
+            clock=self._clock,
+            entropy=self._entropy,
+            db=db,
+            box=box,
+            keys=Keys(db, box, self._clock),
+            clusters=Clusters(clients),
+            types=InstanceTypes.load(self._config.instance_types),
+            pages=Pager(founded.page_key),
+            rendered=Rendered(self._config.rendered_bytes),
+            wire=Protocol(model.load("ec2")),
+            admin_account=founded.first.account_id,
+            enrolment=taker,
+        )
+
+    def _reconcilers(self, db: Database) -> list[Coroutine[Any, Any, None]]:
+        sweeps = Sweeps(db, self._clock, visible_seconds=self._config.terminated_visible_seconds)
+        passes = {
+            "ended instances": (sweeps.forget_ended, 30.0),
+            "old tokens": (sweeps.forget_tokens, 300.0),
+            "late instances": (sweeps.warn_of_late, 30.0),
+        }
+        return [
+            Reconciler(name, one_pass, every=every, clock=self._clock).run()
+            for name, (one_pass, every) in passes.items()
+        ]
+
+    async def _serve_rpc(self, starting: AsyncExitStack) -> None:
+        if not self._config.address:
+            return
+        introspection = service.Introspection(self._me, self._clock)
+        register = partial(add_IntrospectionServiceServicer_to_server, introspection)
+        served = await self._transport.serve(self._me, self._config.address, register, access=service.ACCESS)
+        starting.push_async_callback(served.close, grace=1.0)
+
+    async def _serve_enrolment(self, db: Database, starting: AsyncExitStack) -> Enrolment | None:
+        if not self._config.enrolment_address or self._authority is None:
+            return None
+        taker = Enrolment(self._config, self._authority, db, clock=self._clock, entropy=self._entropy)
+        served = await self._transport.serve(
+            self._me,
+            self._config.enrolment_address,
+            partial(add_EnrolmentServiceServicer_to_server, taker),
+            access=enrolment.ACCESS,
+            client_certificates=False,
+        )
+        starting.push_async_callback(served.close, grace=1.0)
+        taker.address = served.address
+        return taker
+
+    def _answer(self, cloud: Cloud, listening: socket.socket, starting: AsyncExitStack) -> None:
+        door = uvicorn.Server(
+            uvicorn.Config(
+                self._front(cloud),
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                ws="none",
+                timeout_graceful_shutdown=5,
+            )
+        )
+        # `_serve` and not `serve`: signals belong to whoever runs the whole process.
+        answering = asyncio.create_task(door._serve(sockets=[listening]))  # noqa: SLF001
+
+        async def close() -> None:
+            door.should_exit = True
+            await answering
+
+        starting.push_async_callback(close)
+
+    def _front(self, cloud: Cloud) -> Front:
+        async def ready() -> str:
+            dark = [each.zone for each in cloud.clusters if each.state is None]
+            return f"cannot reach {', '.join(dark)}" if dark else ""
+
+        return Front(
+            self._services(cloud),
+            keys=cloud.keys,
+            authoriser=RootOnly(cloud.admin_account),
+            clock=self._clock,
+            entropy=self._entropy,
+            ready=ready,
+            limits=THROTTLED if self._config.throttle else Limits(),
+            regions=self._config.regions_accepted or None,
+            region=self._config.region,
+            allow_sigv2=self._config.allow_sigv2,
+        )
+
+    def _services(self, cloud: Cloud) -> Mapping[str, Service]:
+        services = {}
+        for name, table in tables().items():
+            wire = cloud.wire if name == "ec2" else Protocol(model.load(name))
+            services[name] = Service(table, wire, _calls(table, cloud))
+        return services
+
+    def _listen(self) -> socket.socket:
+        """Bound here and not by uvicorn, which would end the process when the port is taken."""
+        host = self._config.host
+        listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, self._config.port))
+            listening.listen(2048)
+        except OSError as error:
+            listening.close()
+            raise Fault(
+                Kind.CONFLICT,
+                f"The EC2 endpoint cannot listen at {host}:{self._config.port}.",
+                why=f"{error.strerror}.",
+                fix="Stop what listens there, or choose another port (0 picks a free one).",
+                code="address-in-use",
+            ) from error
+        self.port = int(listening.getsockname()[1])
+        return listening
+
+
+def _calls(table: ActionTable, cloud: Cloud) -> Callable[[Request], Call]:
+    def make(request: Request) -> Call:
+        return Call(request, cloud, secret_result=table.handlers[request.operation].secret_result)
+
+    return make
+
+
+def _in_background(starting: AsyncExitStack, loop: Coroutine[Any, Any, None]) -> None:
+    """Run until the controller stops; none of these ends by itself but by a bug, which is logged."""
+    task = asyncio.create_task(loop)
+    task.add_done_callback(_tell_of_end)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.wait((task,))
+
+    starting.push_async_callback(end)
+
+
+def _tell_of_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("a background task ended", task=task.get_name(), exc_info=task.exception())
