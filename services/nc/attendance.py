@@ -116,8 +116,9 @@ class Attendance:
     async def _write(self, stream: Any) -> None:
         """The one writer: a stream takes one message at a time."""
         guests, lease = self._node.guests, self._node.lease
-        # The first renewal went with Hello; from a random point on, a thousand nodes renew evenly.
-        due = self._clock.boot() + self._entropy.uniform(0.3, 1.0) * self._renew_seconds
+        # From a random point on, so that a thousand nodes renew evenly; at once when guests wait for it.
+        wait = self._entropy.uniform(0.3, 1.0) * self._renew_seconds if lease.held else 0.0
+        due = self._clock.boot() + wait
         while True:
             await self._news_or(due)
             message = AttendRequest()
