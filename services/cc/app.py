@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import structlog
+
 from mallee.cc.attendance import AttendanceEdge
 from mallee.cc.config import CcConfig
 from mallee.cc.convergence import Convergence
@@ -19,7 +21,7 @@ from mallee.cc.peers import Peer
 from mallee.cc.placing import Placing
 from mallee.cc.scheduler.policies import policy
 from mallee.cc.service import ACCESS, ClusterEdge, IntrospectionEdge
-from mallee.cc.tombstones import sweep_tombstones
+from mallee.cc.tombstones import forget_sagas, sweep_tombstones
 from mallee.cc.watch import Watch
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
@@ -31,9 +33,12 @@ from mallee.rpc.attendance_pb2_grpc import add_AttendanceServiceServicer_to_serv
 from mallee.rpc.cluster_pb2_grpc import add_ClusterServiceServicer_to_server
 from mallee.rpc.common_pb2_grpc import add_IntrospectionServiceServicer_to_server
 
+STEPS_AT_ONCE = 10_000  # a pre-copy is a long step that costs little: the limit per node is the limit
 LEASE_LOOK = 0.5  # seconds between looks at leases and claims
 PHASE_LOOK = 2.0  # seconds after which passing phases are written
 TOMBSTONE_LOOK = 60.0  # seconds between sweeps of tombstones
+
+_log = structlog.get_logger()
 
 
 class ClusterController:
@@ -89,7 +94,13 @@ class ClusterController:
         self.nodes.convergence = self.desk.convergence = self.convergence
         self.watch = Watch(self.ledger, self.desk.migration_of)
         self.engine = Engine(
-            db, SAGAS, [self.desk.saga()], owner=f"cc-{config.zone}", clock=clock, entropy=entropy
+            db,
+            SAGAS,
+            [self.desk.saga()],
+            owner=f"cc-{config.zone}",
+            clock=clock,
+            entropy=entropy,
+            concurrency=STEPS_AT_ONCE,
         )
         self.desk.engine = self.engine
         self._served: Served | None = None
@@ -111,8 +122,10 @@ class ClusterController:
         self.placing.open()
         self.nodes.open()
         await self.desk.open()
-        self._tasks = [asyncio.create_task(work) for work in (self.engine.run(), self.watch.summarise())]
-        self._tasks += [asyncio.create_task(reconciler.run()) for reconciler in self._reconcilers()]
+        works = (self.engine.run(), self.watch.summarise(), *(one.run() for one in self._reconcilers()))
+        self._tasks = [asyncio.create_task(work) for work in works]
+        for task in self._tasks:
+            task.add_done_callback(_told)
         self._served = await self._transport.serve(
             self._me,
             self._listen,
@@ -158,6 +171,11 @@ class ClusterController:
             ("migrations", self.desk.pump, TOMBSTONE_LOOK),
             ("phases", self.ledger.note_phases, PHASE_LOOK),
             ("tombstones", sweep, TOMBSTONE_LOOK),
+            (
+                "ended sagas",
+                partial(forget_sagas, self.ledger, self.config.tombstone_seconds),
+                TOMBSTONE_LOOK,
+            ),
         )
         return [
             Reconciler(name, one_pass, every=every, clock=self._clock) for name, one_pass, every in passes
@@ -172,3 +190,9 @@ class ClusterController:
         if channel is None:
             channel = self._channels[address] = self._transport.connect(self._me, address, expect="nc")
         return NodeClient(channel)
+
+
+def _told(task: asyncio.Task[Any]) -> None:
+    """A task for ever that ended by itself is our bug, and must be heard of."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a task of the cluster controller died", exc_info=error)

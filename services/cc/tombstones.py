@@ -1,8 +1,10 @@
-"""Terminated instances are remembered for a while, so that a late fact of one is not taken for a stranger's."""
+"""What is remembered for a while after its end: instances, so that a late fact of one is no stranger's, and sagas."""
 
 from __future__ import annotations
 
+from mallee.cc.db import SAGAS
 from mallee.cc.ledger import Ledger
+from mallee.kernel.saga.record import Record
 
 
 async def sweep_tombstones(ledger: Ledger, seconds: float) -> None:
@@ -17,3 +19,10 @@ async def sweep_tombstones(ledger: Ledger, seconds: float) -> None:
         if host is None or not host.lost:
             ledger.placements.drop(instance_id)
     await ledger.journal.commit()
+
+
+async def forget_sagas(ledger: Ledger, seconds: float) -> None:
+    """Forget the logs of sagas that ended more than `seconds` ago; their migrations stay."""
+    before = ledger.now_ms() - int(seconds * 1000)
+    record = Record(SAGAS)
+    await ledger.db.transact(lambda tx: record.forget(tx, before))

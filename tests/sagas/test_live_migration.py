@@ -390,3 +390,30 @@ async def test_the_wish_is_ordered_again_when_the_migration_has_ended(zone: AZon
     await ended(zone, migration)
     await zone.obey()
     assert zone.phase("i-1") is Phase.STOPPED
+
+
+async def test_the_log_of_an_ended_saga_is_forgotten_and_its_migration_is_not(zone: AZone) -> None:
+    migration = await migrate(zone)
+    await ended(zone, migration)
+    assert (await zone.cc.engine.look_up("m-1")).state == "done"
+    await zone.pass_time(3700, *zone.nodes)
+    with pytest.raises(Fault):
+        await zone.cc.engine.look_up("m-1")
+    found = await zone.cc.desk.look_up("m-1")
+    assert found is not None
+    assert [r.number for r in found.rounds] == [1, 2]
+
+
+async def test_a_burst_of_migrations_fills_no_node_beyond_its_room(zone: AZone) -> None:
+    """Many choose at once; room is booked at the reservation, so whoever finds none ends without a trace."""
+    await zone.join("c", Resources(1, 1024))
+    for number in (2, 3, 4):
+        await zone.run(f"i-{number}", host_id="h-0")
+    moves = [await migrate(zone, f"m-{n}", f"i-{n}", destinations=(2,)) for n in (1, 2)]
+    for move in moves:
+        await ended(zone, move)
+    assert sorted(move.state for move in moves) == ["completed", "failed"]
+    failed = next(move for move in moves if move.state == "failed")
+    assert failed.cause is not None
+    assert failed.cause.code == "no-capacity"
+    assert zone.free()[2] == Resources(0, 0)

@@ -75,16 +75,19 @@ class Migration(msgspec.Struct):
             self.stages.append(Moment(stage.title, now_ms))
 
     def saw(self, progress: Progress) -> None:
-        """Take in a round; the same number again replaces it, as after a restart of the copying."""
-        self.rounds = [r for r in self.rounds if r.number < progress.round.number]
+        """Take in a round; the same number again replaces it, as after a restart of the copying.
+
+        The last word has a reason and may have no round, so no number.
+        """
+        self.stop_reason = progress.stop_reason
         if progress.round.number:
+            self.rounds = [r for r in self.rounds if r.number < progress.round.number]
             self.rounds.append(progress.round)
-        self.bytes_sent = sum(r.bytes_sent for r in self.rounds)
-        self.memory_bytes = progress.memory_bytes or self.memory_bytes
-        self.bytes_remaining = progress.bytes_remaining
-        self.expected_downtime_ms = progress.expected_downtime_ms
-        self.throttle_percent = progress.round.throttle_percent
-        self.stop_reason = progress.stop_reason or self.stop_reason
+            self.bytes_sent = sum(r.bytes_sent for r in self.rounds)
+            self.memory_bytes = progress.memory_bytes or self.memory_bytes
+            self.bytes_remaining = progress.bytes_remaining
+            self.expected_downtime_ms = progress.expected_downtime_ms
+            self.throttle_percent = progress.round.throttle_percent
 
     def row(self) -> Transfer:
         """The migration as it is written."""

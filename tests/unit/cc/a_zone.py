@@ -69,7 +69,8 @@ class ANode:
         self.routes[subject.instance_id, subject.generation] = route
         yield Progress(ROUND, 1 << 30, 1 << 16, 20.0)
         await self._verb("pre_copy")
-        yield Progress(ROUND.__class__(2, 8, 1 << 15, 1, 1.0, 840.0), 1 << 30, 4096, 1.0, "fits-budget")
+        yield Progress(Round(2, 8, 1 << 15, 1, 1.0, 840.0), 1 << 30, 4096, 1.0)
+        yield Progress(Round(0, 0, 0, 0, 0.0, 0.0), 0, 0, 0.0, "fits-budget")
 
     async def stop_and_copy(self, subject: Subject) -> HandedOver:
         await self._verb("stop_and_copy")
