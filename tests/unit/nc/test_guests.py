@@ -321,3 +321,28 @@ async def test_a_thousand_guests_change_in_few_commits(world: World) -> None:
     world.guests.take_orders(many, whole=True)
     await until(world.clock, lambda: all(world.facts()[order.key].phase is Phase.RUNNING for order in many))
     assert world.db.commits - before <= 5
+
+
+@pytest.mark.parametrize("step", ["start", "start:image", "start:customise", "start:boot", "start:verify"])
+async def test_a_start_that_breaks_at_any_step_leaves_nothing(world: World, step: str) -> None:
+    def crash(name: str) -> None:
+        if name == step:
+            raise Fault(Kind.INTERNAL, f"It broke at {name}.")
+
+    world.knobs.crash = crash
+    world.order()
+    assert (await world.becomes(Phase.FAILED)).cause == Cause("internal", f"It broke at {step}.")
+    await world.restart()
+    assert await phases(world.driver) == {}
+
+
+@pytest.mark.parametrize(
+    ("tag", "verb"), [("mallee:fail", "start"), ("mallee:hang", "start"), ("mallee:slow", "9")]
+)
+async def test_a_tag_makes_one_guest_misbehave_and_no_other(world: World, tag: str, verb: str) -> None:
+    other = GuestKey("i-2", 1)
+    world.order(guest=a_guest(tags={tag: verb}))
+    world.order(key=other)
+    await world.becomes(Phase.RUNNING, key=other)
+    await world.clock.advance(5)
+    assert world.facts()[KEY].phase is (Phase.FAILED if tag == "mallee:fail" else Phase.PROVISIONING)
