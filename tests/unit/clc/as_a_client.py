@@ -26,9 +26,7 @@ from mallee.clc.api.ec2 import (
     images,
     key_pairs,
     network,
-    network_interfaces,
-    security_group_rules,
-    security_group_view,
+    security_groups,
     tags,
     zones,
 )
@@ -38,7 +36,7 @@ from mallee.clc.call import Call
 from mallee.clc.cloud import Cloud
 
 FAMILIES = (
-    *(image_view, images, key_pairs, network, network_interfaces, security_group_rules, security_group_view),
+    *(image_view, images, key_pairs, network, security_groups),
     *(tags, zones, access_keys, accounts, users, identity),
 )  # importing them fills the tables
 TABLES: dict[str, ActionTable] = {"ec2": ec2, "iam": iam, "sts": sts}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mallee.clc.api.ec2 import ec2, permissions, security_group_rules, tagging
+from mallee.clc.api.ec2 import ec2, tagging
 from mallee.clc.api.ec2.listing import (
     TAG_LOOKS,
     Listing,
@@ -19,7 +19,8 @@ from mallee.clc.api.ec2.listing import (
     page_of,
     slice_of,
 )
-from mallee.clc.api.ec2.security_groups import arn
+from mallee.clc.api.ec2.security_groups import permissions, rules
+from mallee.clc.api.ec2.security_groups.groups import arn
 from mallee.clc.call import Call
 from mallee.clc.db import network, security_groups, tags
 from mallee.clc.db.security_groups import Group, Rule
@@ -178,7 +179,7 @@ async def describe_security_group_rules(call: Call, req: DescribeSecurityGroupRu
 
     def show(tx: Tx, rows: Sequence[Rule]) -> list[Result]:
         tagged = tags.of(tx, call.account, [one.id for one in rows])
-        return [security_group_rules.shown(call, one, tagged.get(one.id, {})) for one in rows]
+        return [rules.shown(call, one, tagged.get(one.id, {})) for one in rows]
 
     def work(tx: Tx) -> Listing:
         fetch = _rules_asked(tx, call.account, wanted) if wanted else _rules(tx, call.account, sought)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mallee.aws.errors import InvalidParameterCombination, InvalidParameterValue, MissingParameter
-from mallee.clc.api.ec2 import ec2, permissions, tagging
-from mallee.clc.api.ec2.permissions import Asked
-from mallee.clc.api.ec2.security_groups import arn, meant
+from mallee.clc.api.ec2 import ec2, tagging
+from mallee.clc.api.ec2.security_groups import permissions
+from mallee.clc.api.ec2.security_groups.groups import arn, meant
+from mallee.clc.api.ec2.security_groups.permissions import Asked
 from mallee.clc.call import Call
 from mallee.clc.db import security_groups, tags
 from mallee.clc.db.security_groups import Group, Rule

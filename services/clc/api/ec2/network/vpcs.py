@@ -18,7 +18,7 @@ from mallee.clc.api.ec2.listing import (
     page_of,
     slice_of,
 )
-from mallee.clc.api.ec2.security_groups import arn
+from mallee.clc.api.ec2.security_groups.groups import arn
 from mallee.clc.api.ec2.zones import zone_ids
 from mallee.clc.call import Call
 from mallee.clc.db import network, tags
