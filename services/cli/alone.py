@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mallee.cli import notify
 from mallee.cli.composition import Post, posts
+from mallee.cli.joining import joined, renew_for_ever
 from mallee.cli.parent import end_with_parent
 from mallee.cli.plan import Plan, members
 from mallee.cli.running import serve, world_of
@@ -17,6 +20,7 @@ from mallee.cli.state import StateFolder
 from mallee.kernel import log
 from mallee.kernel.config import load
 from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.pki import StoredKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,19 +45,23 @@ class Posting:
 
 
 def post_of(asked: Posting, environ: Mapping[str, str]) -> Post:
-    """Where the service stands, by the cloud's plan or by the command line."""
+    """Where the service stands: by the cloud's plan, by what it joined, by the command line."""
     if asked.member:
         return _as_member(asked, environ)
     settings: dict[str, Any] = {}
+    home = joined(asked.folder) if asked.role == "nc" else None
+    if home is not None:
+        settings |= {"zone": home.zone, "cluster": home.cluster}
     if asked.zone:
         settings["zone"] = asked.zone
     if asked.fake_nodes is not None:
         settings["fake_nodes"] = asked.fake_nodes
     if asked.database:
         settings["database"] = asked.database
-    name = asked.name or asked.zone or asked.role
+    name = home.node if home is not None else asked.name or asked.zone or asked.role
     label = asked.role if name == asked.role else f"{asked.role}-{name}"
-    return Post(label, asked.role, name, asked.folder.service(label), asked.address, settings)
+    folder = asked.folder.service(label)
+    return Post(label, asked.role, name, folder, asked.address, settings)
 
 
 async def run_post(asked: Posting, post: Post, environ: Mapping[str, str]) -> None:
@@ -62,8 +70,16 @@ async def run_post(asked: Posting, post: Post, environ: Mapping[str, str]) -> No
     asked.folder.make()
     config = load(CloudConfig, "cloud", asked.config, environ)
     log.configure(json=config.log_json, level=config.log_level)
-    world = world_of(asked.keys or asked.folder.keys, config, asked.config, environ)
-    await serve(post, world, lambda: _ready(environ))
+    home = joined(asked.folder) if post.role == "nc" and not asked.member else None
+    if home is not None:
+        config = replace(config, name=home.cloud)
+    keys = asked.keys or asked.folder.keys
+    world = world_of(keys, config, asked.config, environ, found=post.role == "clc")
+    async with AsyncExitStack() as running:
+        if home is not None:
+            renewing = renew_for_ever(home, StoredKeys(keys, world.clock), world.transport, world.clock)
+            running.callback(asyncio.create_task(renewing).cancel)
+        await serve(post, world, lambda: _ready(environ))
 
 
 def _ready(environ: Mapping[str, str]) -> None:

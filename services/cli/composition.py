@@ -36,9 +36,10 @@ class Service(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What services of one process share."""
+    """What services of one process share. `keys`: the folder of the authority, or of a node's own keys."""
 
     cloud: str
+    keys: Path
     config: Path | None
     environ: Mapping[str, str]
     clock: Clock
@@ -101,6 +102,7 @@ def _clc_settings(plan: Plan, _: Member) -> dict[str, Any]:
         "port": plan.ec2_port,
         "region": plan.region,
         "clusters": clusters,
+        "enrolment_address": f"{HOST}:{plan.shape.ports['join']}",
     }
 
 
@@ -140,10 +142,16 @@ _SETTINGS: Mapping[str, Callable[[Plan, Member], dict[str, Any]]] = {
 def _clc(post: Post, me: Identity, world: World) -> Service:
     from mallee.clc.app import CloudController
     from mallee.clc.config import ClcConfig
+    from mallee.kernel.pki import Authority
 
-    config = world.settings(ClcConfig, "clc", post.settings)
     return CloudController(
-        config, me, folder=post.folder, clock=world.clock, entropy=world.entropy, transport=world.transport
+        world.settings(ClcConfig, "clc", _listening(post)),
+        me,
+        folder=post.folder,
+        clock=world.clock,
+        entropy=world.entropy,
+        transport=world.transport,
+        authority=Authority.open(world.keys, world.cloud, world.clock),
     )
 
 

@@ -15,12 +15,24 @@ from mallee.kernel.rpc import Identity, Transport
 POLL = 0.03  # seconds between two looks at a zone
 
 
-def transport_of(keys: Path, cloud: str, clock: Clock) -> Transport:
-    """Mutual TLS for any service of this machine: its operator holds the authority in the state folder."""
-    from mallee.kernel.pki import Authority, IssuedKeys
+def transport_of(keys: Path, cloud: str, clock: Clock, *, found: bool = False) -> Transport:
+    """Mutual TLS by the keys of this machine.
+
+    Where the authority is, any service of the cloud can be certified; elsewhere there is what a node
+    got when it joined.
+
+    Args:
+        keys: the folder.
+        cloud: the trust domain.
+        clock: when certificates end.
+        found: make the authority if there is none: a cloud's first start.
+    """
+    from mallee.kernel.pki import Authority, IssuedKeys, StoredKeys
     from mallee.kernel.rpc.grpc_transport import GrpcTransport
 
-    return GrpcTransport(IssuedKeys(Authority.open(keys, cloud, clock).issue, clock))
+    if found or (keys / "authority.pem").exists():
+        return GrpcTransport(IssuedKeys(Authority.open(keys, cloud, clock).issue, clock))
+    return GrpcTransport(StoredKeys(keys, clock))
 
 
 async def ask(folder: StateFolder, label: str, address: str, cloud: str) -> None:

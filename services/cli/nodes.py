@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Annotated
+
 import typer
 
 from mallee.cli import options
 from mallee.cli.output import tell
+from mallee.kernel.errors import Fault, Kind
 
 app = typer.Typer(help="Nodes: join, cordon, uncordon.", no_args_is_help=True)
+
+
+@app.command()
+def token(
+    zone: Annotated[str, typer.Option(help="The availability zone it will be in.")],
+    name: Annotated[str, typer.Option(help="The node's name, one of its kind.")],
+    state: options.State = None,
+) -> None:
+    """Print a token with which one machine can join within the hour, once."""
+    from mallee.cli.client import Cloud
+
+    typer.echo(Cloud.find(state).ec2.create_node_token(AvailabilityZone=zone, NodeName=name)["Token"])
+
+
+@app.command()
+def join(
+    token: Annotated[str, typer.Argument(help="What `mallee node token` printed.")],
+    state: options.State = None,
+    *,
+    start: Annotated[bool, typer.Option(help="Run the node controller at once and stay.")] = True,
+) -> None:
+    """Make this machine a node: get its certificate and run its node controller.
+
+    From the next time on: mallee run nc
+    """
+    from mallee.cli.clouds import Role, run
+    from mallee.cli.joining import join as spend
+    from mallee.cli.state import StateFolder
+    from mallee.kernel.clock import SystemClock
+
+    folder = StateFolder.find(state)
+    folder.make()
+    where = asyncio.run(spend(folder, token, SystemClock()))
+    tell(f"{where.node} has joined {where.zone} of {where.cloud}.")
+    if start:
+        run(Role.NC, state=folder.root)
 
 
 @app.command()
@@ -31,8 +71,6 @@ def _set(node: str, state: options.State, *, placing: str) -> None:
     host = next((row["host"] for row in node_rows(cloud) if row["node"] == node), node)
     answer = cloud.ec2.modify_hosts(HostIds=[host], AutoPlacement=placing)
     for failed in answer.get("Unsuccessful", []):
-        from mallee.kernel.errors import Fault, Kind
-
         error = failed.get("Error", {})
         kind = Kind.NOT_FOUND if "NotFound" in error.get("Code", "") else Kind.CONFLICT
         raise Fault(kind, error.get("Message", "It was refused."), code=error.get("Code", ""))

@@ -141,7 +141,7 @@ def plan(shape: Shape, region: str, wish: Wish, offer: str) -> Plan:
     Raises:
         Fault: CONFLICT `port-taken`.
     """
-    names = [name for name, *_ in _posts(shape, region)]
+    names = ["join", *(name for name, *_ in _posts(shape, region))]
     kept, chosen = shape.ports, dict[str, int]()
     public = wish.port if wish.port is not None else kept.get("ec2", EC2_PORT)
     chosen["ec2"] = ports.claim(public, HOST, offer=offer)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from mallee.cli import health
@@ -97,7 +98,7 @@ async def _together(
 ) -> AsyncIterator[None]:
     """All in one process and one loop, over real gRPC on loopback."""
     del ended
-    world = world_of(request.folder.keys, config, request.config, environ)
+    world = world_of(request.folder.keys, config, request.config, environ, found=True)
     async with AsyncExitStack() as running:
         for post in posts(planned, request.folder, request.database):
             await running.enter_async_context(_serving(post, world))
@@ -152,11 +153,13 @@ async def serve(post: Post, world: World, ready: Callable[[], None]) -> None:
         await ended.wait()
 
 
-def world_of(keys: Path, config: CloudConfig, path: Path | None, environ: Mapping[str, str]) -> World:
-    """The real one: system clock, system entropy, mutual TLS."""
+def world_of(
+    keys: Path, config: CloudConfig, path: Path | None, environ: Mapping[str, str], *, found: bool
+) -> World:
+    """The real one: system clock, system entropy, mutual TLS. `found`: a new cloud may begin here."""
     clock = SystemClock()
-    transport = health.transport_of(keys, config.name, clock)
-    return World(config.name, path, environ, clock, SystemEntropy(), transport)
+    transport = health.transport_of(keys, config.name, clock, found=found)
+    return World(config.name, keys, path, environ, clock, SystemEntropy(), transport)
 
 
 @asynccontextmanager
@@ -174,11 +177,13 @@ async def _serving(post: Post, world: World) -> AsyncIterator[None]:
 async def _announce(
     request: Request, planned: Plan, config: CloudConfig, ready: Callable[[Access], None]
 ) -> None:
+    from mallee.clc.bootstrap import FIRST_KEY, FirstKey
+
     clock = SystemClock()
     transport = health.transport_of(request.folder.keys, config.name, clock)
     zones = [(cc.zone, cc.address, planned.shape.nodes) for cc in planned.of_role("cc")]
     await health.nodes_came(transport, config.name, zones, clock, seconds=NODES_COME)
-    first: dict[str, str] = {}
+    first = msgspec.json.decode((request.folder.service("clc") / FIRST_KEY).read_bytes(), type=FirstKey)
     access = Access(
         endpoint=f"http://{HOST}:{planned.ec2_port}",
         s3_endpoint=f"http://{HOST}:{planned.s3_port}",
@@ -186,7 +191,9 @@ async def _announce(
         zones=planned.zones,
         pids=request.folder.pids(),
         state=str(request.folder.root),
-        **first,
+        account_id=first.account_id,
+        access_key_id=first.access_key_id,
+        secret_access_key=first.secret_access_key,
     )
     request.folder.keep_access(access)
     ready(access)

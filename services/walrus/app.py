@@ -34,6 +34,11 @@ class Walrus:
         self._answering: asyncio.Task[None] | None = None
         self.s3_port = config.port
 
+    @property
+    def address(self) -> str:
+        """Where its gRPC server answers, once started."""
+        return self._served.address if self._served else self._config.address
+
     async def start(self) -> None:
         """Answer at both ports. Raises Fault CONFLICT `address-in-use`."""
         listening = self._listen()

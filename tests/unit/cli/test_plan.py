@@ -61,7 +61,7 @@ def test_every_service_has_a_port_of_its_own() -> None:
     shape = planned(SHAPE, Wish(port=0))
 
     assert len(set(shape.ports.values())) == len(shape.ports)
-    assert set(shape.ports) == {"ec2", "s3"} | {member.name for member in members(shape, "mallee-1")}
+    assert set(shape.ports) == {"ec2", "s3", "join"} | {member.name for member in members(shape, "mallee-1")}
 
 
 def test_ports_are_kept_for_the_next_start() -> None:
