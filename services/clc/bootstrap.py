@@ -15,7 +15,7 @@ from mallee.clc.db import images, settings, tenants
 from mallee.clc.db.images import Image
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database, Tx
-from mallee.kernel.entropy import Entropy
+from mallee.kernel.entropy import Entropy, resource_id
 from mallee.kernel.secrets_box import SecretsBox
 
 ADMIN = "admin"
@@ -56,6 +56,7 @@ async def found(
 
     def work(tx: Tx) -> tuple[str, str, str, bytes]:
         key = tenants.bootstrap(tx, tenant)
+        tenants.widen(tx, tenant.zones, lambda: resource_id(entropy, "subnet"), now_ms)
         _add_built_in(tx, key.account_id, now_ms)
         return key.account_id, key.id, key.sealed, settings.once(tx, "page-key", fresh)
 

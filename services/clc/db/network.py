@@ -251,14 +251,36 @@ def create_default_vpc(
     made = Vpc(ids.vpc, account, cidr, ids.cidr_association, ids.dhcp_options, True, now_ms)
     tx.execute(insert(vpcs), made._asdict())
     for zone, subnet_id, block in zip(zones, ids.subnets, layout(cidr, len(zones)), strict=True):
-        low = int(block.network_address) + RESERVED_LOW
-        high = int(block.broadcast_address) - RESERVED_HIGH
-        room = Subnet(
-            subnet_id, account, made.id, zone, str(block), True, False, high - low + 1, low - 1, now_ms
-        )
-        tx.execute(insert(subnets), room._asdict())
-        addresses.found(tx, subnet_id, low, high)
+        _add_default_subnet(tx, made, zone, block, subnet_id, now_ms)
     return made
+
+
+def add_default_subnet(tx: Tx, home: Vpc, zone: str, subnet_id: str, now_ms: int) -> None:
+    """A default subnet in a zone that is newer than the VPC, as large as its neighbours if there is room.
+
+    Raises:
+        ValueError: the VPC's block is full.
+    """
+    taken = [one.block() for one in subnets_of(tx, home.account_id) if one.vpc_id == home.id]
+    block = IPv4Network(home.cidr)
+    for prefix in range(max((one.prefixlen for one in taken), default=block.prefixlen), 29):
+        for wanted in block.subnets(new_prefix=prefix):
+            if not any(wanted.overlaps(one) for one in taken):
+                _add_default_subnet(tx, home, zone, wanted, subnet_id, now_ms)
+                return
+    raise ValueError(f"{home.cidr} has no room for a subnet in {zone}")
+
+
+def _add_default_subnet(
+    tx: Tx, home: Vpc, zone: str, block: IPv4Network, subnet_id: str, now_ms: int
+) -> None:
+    low = int(block.network_address) + RESERVED_LOW
+    high = int(block.broadcast_address) - RESERVED_HIGH
+    room = Subnet(
+        subnet_id, home.account_id, home.id, zone, str(block), True, False, high - low + 1, low - 1, now_ms
+    )
+    tx.execute(insert(subnets), room._asdict())
+    addresses.found(tx, subnet_id, low, high)
 
 
 def drop_account(tx: Tx, account: str) -> None:

@@ -72,7 +72,26 @@ def bootstrap(tx: Tx, tenant: NewTenant) -> AccessKey:
         fresh = tenant.root_key._replace(account_id=there.id)
         accounts.add_key(tx, fresh)
         return fresh
-    return keys[0]
+    return min(keys, key=lambda key: (key.status != "Active", key.created_ms, key.id))
+
+
+def widen(tx: Tx, zones: Sequence[str], new_id: Callable[[], str], now_ms: int) -> None:
+    """Every account's default VPC gets a subnet in each zone that is newer than the account.
+
+    Args:
+        tx: a writing one.
+        zones: the cloud's zones.
+        new_id: makes a subnet's id.
+        now_ms: the time of their making.
+    """
+    for account in accounts.all_accounts(tx):
+        home = network.default_vpc(tx, account.id)
+        if home is None:
+            continue
+        there = {one.zone for one in network.default_subnets(tx, account.id)}
+        for zone in zones:
+            if zone not in there:
+                network.add_default_subnet(tx, home, zone, new_id(), now_ms)
 
 
 def remove(tx: Tx, account_id: str) -> None:

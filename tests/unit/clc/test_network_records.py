@@ -247,6 +247,38 @@ async def test_a_cloud_is_bootstrapped_once(db: Database) -> None:
     await db.transact(work)
 
 
+async def test_the_key_that_is_shown_is_the_oldest_that_works(db: Database) -> None:
+    def work(tx: Tx) -> None:
+        first = tenants.bootstrap(tx, a_tenant())
+        accounts.add_key(tx, first._replace(id="AAAA", created_ms=first.created_ms + 1))
+        assert tenants.bootstrap(tx, a_tenant(seed=2)) == first
+        accounts.set_status(tx, first.id, "Inactive")
+        assert tenants.bootstrap(tx, a_tenant(seed=2)).id == "AAAA"
+
+    await db.transact(work)
+
+
+async def test_a_new_zone_gets_a_subnet_in_every_account(db: Database) -> None:
+    def work(tx: Tx) -> None:
+        homes = [
+            place(tx, a_tenant()),
+            place(tx, a_tenant("bob", seed=2)),
+            place(tx, a_tenant("cyd", "10.0.0.0/26", 3)),
+        ]
+        ids = iter(range(100))
+        for _ in range(2):  # a second start finds all done
+            tenants.widen(tx, ("one", "two", "three"), lambda: f"subnet-{next(ids)}", 2)
+        cidrs = [network.default_subnets(tx, home.account_id)[1].cidr for home in homes]
+        assert cidrs == ["172.31.32.0/20", "172.31.32.0/20", "10.0.0.32/28"]
+        third = network.default_subnets(tx, homes[0].account_id)[1]
+        assert third.zone == "three"
+        assert len(network.allocate(tx, third, 4091)) == 4091
+        with pytest.raises(ValueError, match="no room"):
+            tenants.widen(tx, ("four", "five", "six"), lambda: f"subnet-{next(ids)}", 2)
+
+    await db.transact(work)
+
+
 async def test_an_account_goes_whole(db: Database) -> None:
     def work(tx: Tx) -> None:
         home = place(tx, a_tenant())
