@@ -63,8 +63,8 @@ _log = structlog.get_logger()
 def tables() -> dict[str, ActionTable]:
     """Every service's actions; adding a file to its package is all that a new family needs."""
     for package in (ec2, iam, sts):
-        for found in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{found.name}")
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(found.name)
     return {"ec2": ec2.ec2, "iam": iam.iam, "sts": sts.sts}
 
 

@@ -27,7 +27,9 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    literal_column,
     select,
+    text,
     update,
 )
 
@@ -175,10 +177,23 @@ instances = Table(
     Index(None, "host_id", "id"),
 )
 _of = instances.c
-# Few rows are ever unsettled or over: these two indexes stay small whatever the fleet.
-Index("ix_instances_unsettled", _of.zone, _of.id, sqlite_where=_of.unsettled, postgresql_where=_of.unsettled)
-_is_over = _of.state == int(State.TERMINATED)
-Index("ix_instances_over", _of.changed_ms, _of.id, sqlite_where=_is_over, postgresql_where=_is_over)
+# Few rows are ever unsettled or over: these two indexes stay small whatever the fleet. A database uses
+# them only for the very words of their condition, so the queries below have no parameter there.
+Index(
+    "ix_instances_unsettled",
+    _of.zone,
+    _of.id,
+    sqlite_where=text("unsettled = 1"),
+    postgresql_where=text("unsettled"),
+)
+Index(
+    "ix_instances_over",
+    _of.changed_ms,
+    _of.id,
+    sqlite_where=text("state = 48"),
+    postgresql_where=text("state = 48"),
+)
+_is_over = _of.state == literal_column(str(int(State.TERMINATED)))
 
 user_data = Table(
     "instance_user_data",
@@ -238,7 +253,7 @@ _UNSETTLE = (
 )
 _OVER = (
     select(_of.id, _of.account_id)
-    .where(_of.state == int(State.TERMINATED), _of.changed_ms < bindparam("before_ms"), ~_of.unsettled)
+    .where(_is_over, _of.changed_ms < bindparam("before_ms"), ~_of.unsettled)
     .order_by(_of.changed_ms, _of.id)
     .limit(bindparam("limit"))
 )
