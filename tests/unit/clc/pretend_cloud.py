@@ -14,12 +14,7 @@ from mallee.aws import model
 from mallee.aws.context import Principal, Request
 from mallee.aws.pages import Pager
 from mallee.aws.protocol import Protocol
-from mallee.clc.api.ec2 import (
-    ec2,
-    instance_power,
-    instances,
-    run_instances,
-)
+from mallee.clc.app import tables
 from mallee.clc.call import Call
 from mallee.clc.cloud import Cloud
 from mallee.clc.clusters import Clusters
@@ -41,7 +36,7 @@ from mallee.kernel.secrets_box import SecretsBox
 from mallee.rpc import cluster_pb2 as pb
 from mallee.rpc import common_pb2
 
-HANDLERS = (instance_power, instances, run_instances)  # importing them fills the table
+TABLES = tables()
 ZONES = ("mallee-1a", "mallee-1b")
 IMAGE = "ami-00000000000000001"
 WIRE = Protocol(model.load("ec2"))
@@ -116,7 +111,8 @@ class PretendCluster:
         return [
             each
             for each in self.listed_migrations
-            if (not ids or each.migration_id in ids) and (not instance_ids or each.instance_id in instance_ids)
+            if (not ids or each.migration_id in ids)
+            and (not instance_ids or each.instance_id in instance_ids)
         ]
 
     async def steer(self, request: pb.SteerMigrationRequest) -> pb.Migration:
@@ -141,10 +137,17 @@ class PretendCloud:
         clusters = {zone: PretendCluster(zone) for zone in ZONES}
         box = SecretsBox.open(folder / "box", entropy)
         tenant, _ = tenants.prepare(
-            "admin", entropy=entropy, seal=box.seal, zones=ZONES, cidr="172.31.0.0/16", now_ms=0, is_admin=True
+            "admin",
+            entropy=entropy,
+            seal=box.seal,
+            zones=ZONES,
+            cidr="172.31.0.0/16",
+            now_ms=0,
+            is_admin=True,
         )
         public = Image(IMAGE, tenant.account.id, "amazon", "tiny", "", "builtin:tiny", public=True)
-        await db.transact(lambda tx: (tenants.create(tx, tenant), images.add(tx, public)) and None)
+        await db.transact(lambda tx: tenants.create(tx, tenant))
+        await db.transact(lambda tx: images.add(tx, public))
         cloud = Cloud(
             config=ClcConfig(**config),
             clock=clock,
@@ -172,7 +175,8 @@ class PretendCloud:
             now_ms=0,
         )
         key = KeyPair(tenant.account.id, "mine", f"key-{name}", "ed25519", "aa", "ssh-ed25519 AAAA mine", 0)
-        await self.cloud.db.transact(lambda tx: (tenants.create(tx, tenant), key_pairs.add(tx, key)) and None)
+        await self.cloud.db.transact(lambda tx: tenants.create(tx, tenant))
+        await self.cloud.db.transact(lambda tx: key_pairs.add(tx, key))
         return tenant.account.id
 
     def request(self, operation: str, account: str, token: str | None, parameters: dict[str, Any]) -> Request:
@@ -196,7 +200,7 @@ class PretendCloud:
         """What a handler answers, fragments and all."""
         request = self.request(operation, account or self.cloud.admin_account, token, parameters)
         call = Call(request, self.cloud)
-        return await ec2.handlers[operation].handler(call, parameters)  # type: ignore[no-any-return]
+        return await TABLES["ec2"].handlers[operation].handler(call, parameters)  # type: ignore[no-any-return]
 
     async def text(self, operation: str, **parameters: Any) -> str:
         """The answer as it goes over the wire."""
@@ -208,7 +212,8 @@ class PretendCloud:
         text = await self.text(
             "RunInstances",
             account=account,
-            **{"MinCount": count, "MaxCount": count, "ImageId": IMAGE, "InstanceType": "t3.micro"} | parameters,
+            **{"MinCount": count, "MaxCount": count, "ImageId": IMAGE, "InstanceType": "t3.micro"}
+            | parameters,
         )
         return ids_in(text)
 
