@@ -229,13 +229,13 @@ def give_back(tx: Tx, subnet_id: str, returned: Collection[int]) -> None:
 
 
 def layout(cidr: str, zones: int) -> list[IPv4Network]:
-    """One subnet a zone from the first half of the VPC's block, /20 each where that fits.
+    """One subnet a zone from the first half of the VPC's block: /20 each of a /16, as AWS has it.
 
     Raises:
         ValueError: so many zones leave subnets smaller than a /28.
     """
     block = IPv4Network(cidr)
-    prefix = max(20, block.prefixlen + 1)
+    prefix = max(block.prefixlen + 1, min(20, block.prefixlen + 4))
     while 1 << (prefix - block.prefixlen - 1) < zones:
         prefix += 1
     if prefix > 28:

@@ -132,7 +132,9 @@ class PretendCloud:
         self.facts = Facts(cloud.db, clock)
 
     @classmethod
-    async def make(cls, db: Database, folder: Path, **config: Any) -> PretendCloud:
+    async def make(
+        cls, db: Database, folder: Path, cidr: str = "172.31.0.0/16", **config: Any
+    ) -> PretendCloud:
         entropy, clock = SeededEntropy(7), ManualClock()
         clusters = {zone: PretendCluster(zone) for zone in ZONES}
         box = SecretsBox.open(folder / "box", entropy)
@@ -141,7 +143,7 @@ class PretendCloud:
             entropy=entropy,
             seal=box.seal,
             zones=ZONES,
-            cidr="172.31.0.0/16",
+            cidr=cidr,
             now_ms=0,
             is_admin=True,
         )
@@ -158,7 +160,7 @@ class PretendCloud:
             clusters=Clusters(clusters.values()),
             types=InstanceTypes.load(),
             pages=Pager(b"k" * 32),
-            rendered=Rendered(1 << 24),
+            rendered=Rendered(1 << 27),
             wire=WIRE,
             admin_account=tenant.account.id,
         )
