@@ -14,9 +14,9 @@ from mallee.cli.composition import Post, posts
 from mallee.cli.joining import joined, renew_for_ever
 from mallee.cli.parent import end_with_parent
 from mallee.cli.plan import Plan, members
-from mallee.cli.running import serve, world_of
+from mallee.cli.running import first_key, serve, world_of
 from mallee.cli.settings import CloudConfig
-from mallee.cli.state import StateFolder
+from mallee.cli.state import Access, StateFolder
 from mallee.kernel import log
 from mallee.kernel.config import load
 from mallee.kernel.errors import Fault, Kind
@@ -79,11 +79,34 @@ async def run_post(asked: Posting, post: Post, environ: Mapping[str, str]) -> No
         if home is not None:
             renewing = renew_for_ever(home, StoredKeys(keys, world.clock), world.transport, world.clock)
             running.callback(asyncio.create_task(renewing).cancel)
-        await serve(post, world, lambda: _ready(environ))
+        await serve(post, world, lambda: _ready(asked, post, config, environ))
 
 
-def _ready(environ: Mapping[str, str]) -> None:
+def _ready(asked: Posting, post: Post, config: CloudConfig, environ: Mapping[str, str]) -> None:
+    if post.role == "clc" and not asked.member:
+        _keep_access(asked, post, config, environ)
     notify.tell("READY=1", environ)
+
+
+def _keep_access(asked: Posting, post: Post, config: CloudConfig, environ: Mapping[str, str]) -> None:
+    """What `mallee env` prints beside a cloud controller that stands alone."""
+    from mallee.clc.config import ClcConfig
+
+    clc = load(ClcConfig, "clc", asked.config, environ)
+    first = first_key(post.folder)
+    asked.folder.keep_access(
+        Access(
+            endpoint=config.endpoint or f"http://{clc.host}:{clc.port}",
+            s3_endpoint=config.s3_endpoint,
+            region=clc.region,
+            zones=[cluster.zone for cluster in clc.clusters],
+            account_id=first.account_id,
+            access_key_id=first.access_key_id,
+            secret_access_key=first.secret_access_key,
+            pids={},
+            state=str(asked.folder.root),
+        )
+    )
 
 
 def _as_member(asked: Posting, environ: Mapping[str, str]) -> Post:

@@ -39,11 +39,14 @@ def demo(
     folder = StateFolder.find(state)
     clock = SystemClock()
     began = clock.monotonic()
-    access = running(folder) or launch(folder, port)[0]
+    found = running(folder)
+    access = found or launch(folder, port)[0]
     nodes = sum(name.startswith("nc-") for name in access.pids)
     tell(
         f"Mallee {__version__}  {len(access.zones)} zones, {nodes} fake nodes  ({clock.monotonic() - began:.1f} s)"
     )
+    if found:
+        tell("  This cloud was running before the story; what it holds is not of the story's making.")
     tell(f"  EC2 {access.endpoint}   S3 {access.s3_endpoint}   state {access.state}")
     cloud = Cloud(access)
 

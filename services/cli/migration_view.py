@@ -10,7 +10,7 @@ from rich.text import Text
 from mallee.cli.output import size
 
 STAGES = ("pre-migration", "reservation", "iterative pre-copy", "stop-and-copy", "commitment", "activation")
-WIDTH = 40  # of the longest bar
+WIDTH = 32  # of the longest bar
 SHOWN = 12  # rounds, the last ones; the first is always among them
 
 
@@ -26,23 +26,20 @@ def _heading(migration: dict[str, Any]) -> Text:
 
 
 def _stages(migration: dict[str, Any]) -> list[Text]:
-    """One line: what is done, what happens now, what is to come."""
-    line = Text(no_wrap=True)
-    now, state = migration.get("Stage", 0), migration["State"]
+    """Two lines of three: what is done, what happens now, what is to come."""
+    lines = [Text("  ", no_wrap=True), Text("  ", no_wrap=True)]
     for number, name in enumerate(STAGES):
-        done = number < now or state == "completed"
-        broken = number == now and state in {"failed", "cancelled"}
-        mark, style = (
-            ("x", "red")
-            if broken
-            else ("*", "green")
-            if done
-            else (">", "bold yellow")
-            if number == now
-            else (".", "dim")
-        )
-        line.append(f"{mark} {number} {name}  ", style=style)
-    return [line]
+        mark, style = _mark(number, migration.get("Stage", 0), migration["State"])
+        lines[number // 3].append(f"{mark} {number} {name:<20}", style=style)
+    return lines
+
+
+def _mark(number: int, now: int, state: str) -> tuple[str, str]:
+    if number < now or state == "completed":
+        return "*", "green"
+    if number > now:
+        return ".", "dim"
+    return ("x", "red") if state in {"failed", "cancelled"} else (">", "bold yellow")
 
 
 def _rounds(rounds: list[dict[str, Any]]) -> list[Text]:
@@ -55,7 +52,7 @@ def _rounds(rounds: list[dict[str, Any]]) -> list[Text]:
         line = Text(f"  round {sent['Number']:>2} ", no_wrap=True)
         line.append(f"{bar:<{WIDTH}} ", style="cyan")
         line.append(
-            f"{size(count):>8}  {sent.get('DurationMs', 0):>6.0f} ms  dirtied {size(sent.get('DirtyRate', 0))}/s"
+            f"{size(count):>7} {sent.get('DurationMs', 0):>6.0f} ms  dirtied {size(sent.get('DirtyRate', 0))}/s"
         )
         lines.append(line)
     return lines

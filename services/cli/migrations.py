@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mallee.cli import options
-from mallee.cli.output import Format, as_json, tell
+from mallee.cli.output import Format, as_json, console, tell
 from mallee.kernel.errors import Fault, Kind
 
 if TYPE_CHECKING:
@@ -96,7 +96,6 @@ async def follow(cloud: Cloud, migration: str, *, seconds: float) -> dict[str, A
     Raises:
         TimeoutError: it still runs.
     """
-    from rich.console import Console
     from rich.live import Live
 
     from mallee.cli.migration_view import drawing
@@ -105,16 +104,20 @@ async def follow(cloud: Cloud, migration: str, *, seconds: float) -> dict[str, A
     clock = SystemClock()
     ec2 = cloud.ec2
     until = clock.monotonic() + seconds
-    with Live(console=Console(stderr=True), auto_refresh=False) as live:
+    screen = console(stderr=True)
+    with Live(console=screen, auto_refresh=False) as live:
         while True:
             moved: dict[str, Any] = ec2.describe_instance_migrations(MigrationIds=[migration])["Migrations"][
                 0
             ]
             live.update(drawing(moved), refresh=True)
             if moved["State"] in ENDED:
-                return moved
+                break
             if clock.monotonic() > until:
                 raise TimeoutError(
                     f"{migration} still runs after {seconds:.0f} s. See it: mallee migrations --watch"
                 )
             await clock.sleep(0.1)
+    if not screen.is_terminal:  # there the drawing is printed once, at its end, without the end of its line
+        screen.print()
+    return moved

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 Row = dict[str, Any]
+PIPE_WIDTH = 250
 
 
 class Format(StrEnum):
@@ -49,16 +51,13 @@ def show(rows: Sequence[Row], form: Format, *, none: str) -> None:
     if form is Format.JSON:
         typer.echo(as_json(list(rows)))
     elif rows:
-        from rich.console import Console
-
-        Console(soft_wrap=True).print(as_table(rows))
+        console().print(as_table(rows))
     else:
         tell(none)
 
 
 async def watch(fetch: Callable[[], Sequence[Row]], form: Format, *, none: str, every: float = 1.0) -> None:
     """Print rows again and again until Ctrl-C: JSON as one line each time, a table in place."""
-    from rich.console import Console
     from rich.live import Live
 
     from mallee.kernel.clock import SystemClock
@@ -68,11 +67,19 @@ async def watch(fetch: Callable[[], Sequence[Row]], form: Format, *, none: str, 
         while True:
             typer.echo(json.dumps(list(fetch()), default=_plain))
             await clock.sleep(every)
-    with Live(console=Console(), auto_refresh=False) as live:
+    with Live(console=console(), auto_refresh=False) as live:
         while True:
             rows = fetch()
             live.update(as_table(rows) if rows else none, refresh=True)
             await clock.sleep(every)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """As wide as the terminal; into a file or a pipe as wide as a row may get, so nothing is cut off."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr)
+    return made if made.is_terminal else Console(stderr=stderr, width=PIPE_WIDTH)
 
 
 def size(count: float) -> str:

@@ -26,6 +26,7 @@ from mallee.kernel.entropy import SystemEntropy
 from mallee.kernel.state_folder import lock
 
 if TYPE_CHECKING:
+    from mallee.clc.bootstrap import FirstKey
     from mallee.cli.supervisor import Command
 
 NODES_COME = 60.0  # seconds until every node must have attended
@@ -174,16 +175,21 @@ async def _serving(post: Post, world: World) -> AsyncIterator[None]:
             await service.stop()
 
 
+def first_key(folder: Path) -> FirstKey:
+    """The administrator's access key, which the cloud controller writes in its folder."""
+    from mallee.clc.bootstrap import FIRST_KEY, FirstKey
+
+    return msgspec.json.decode((folder / FIRST_KEY).read_bytes(), type=FirstKey)
+
+
 async def _announce(
     request: Request, planned: Plan, config: CloudConfig, ready: Callable[[Access], None]
 ) -> None:
-    from mallee.clc.bootstrap import FIRST_KEY, FirstKey
-
     clock = SystemClock()
     transport = health.transport_of(request.folder.keys, config.name, clock)
     zones = [(cc.zone, cc.address, planned.shape.nodes) for cc in planned.of_role("cc")]
     await health.nodes_came(transport, config.name, zones, clock, seconds=NODES_COME)
-    first = msgspec.json.decode((request.folder.service("clc") / FIRST_KEY).read_bytes(), type=FirstKey)
+    first = first_key(request.folder.service("clc"))
     access = Access(
         endpoint=f"http://{HOST}:{planned.ec2_port}",
         s3_endpoint=f"http://{HOST}:{planned.s3_port}",

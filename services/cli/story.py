@@ -70,7 +70,7 @@ class Story:
     @contextmanager
     def _instances(self, key: str) -> Iterator[list[str]]:
         image = self._ec2.describe_images()["Images"][0]["ImageId"]
-        tags = [{"Key": "Name", "Value": "demo"}, {"Key": "mallee:workload", "Value": "web"}]
+        tags = [{"Key": "Name", "Value": "demo"}, {"Key": "mallee:workload", "Value": "build"}]
         with self._step("run-instances", f"2 x {INSTANCE_TYPE} of {image}: pending"):
             made = self._ec2.run_instances(
                 ImageId=image,
@@ -113,7 +113,10 @@ class Story:
     def _migrate(self, instance: str) -> None:
         before = self._describe([instance])[0]["Placement"]
         with self._step("migrate-instances", f"{instance} leaves its node and runs on"):
-            answer = self._ec2.migrate_instances(InstanceIds=[instance])
+            # A thin line and a small budget: on the cloud's own terms one round would do, and show nothing.
+            answer = self._ec2.migrate_instances(
+                InstanceIds=[instance], BandwidthLimit=4000, DowntimeBudget=10
+            )
         if not answer.get("Migrations"):
             refusals = [r.get("Message", "") for r in answer.get("Refusals", [])]
             raise Fault(Kind.CONFLICT, f"{instance} did not migrate.", why=" ".join(refusals))

@@ -16,6 +16,8 @@ from mallee.cli import profile
 from mallee.cli.client import extras
 from tests.cloud.clouds import INSTANCE_TYPE, QUICK, TestCloud
 
+REFUSED = 255  # the exit code of aws-cli 1 when the service says no; version 2 says 254
+
 
 def aws(cloud: TestCloud, *words: str, code: int = 0) -> Any:
     """One command of aws-cli; its output as JSON."""
@@ -48,7 +50,7 @@ def test_a_life_by_aws_cli(cloud: TestCloud) -> None:
 
 
 def test_aws_cli_tells_an_error_as_ec2_says_it(cloud: TestCloud) -> None:
-    said = aws(cloud, "ec2", "describe-instances", "--instance-ids", "i-0123456789abcdef0", code=254)
+    said = aws(cloud, "ec2", "describe-instances", "--instance-ids", "i-0123456789abcdef0", code=REFUSED)
 
     assert "InvalidInstanceID.NotFound" in said
 
