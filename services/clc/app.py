@@ -32,7 +32,7 @@ from mallee.clc.cloud import Cloud
 from mallee.clc.clusters import ClusterClient, Clusters
 from mallee.clc.config import ClcConfig
 from mallee.clc.db import METADATA
-from mallee.clc.enrolment import Enrolment
+from mallee.clc.enrolment import Enrolment, Renewal
 from mallee.clc.facts import Facts
 from mallee.clc.instance_types import InstanceTypes
 from mallee.clc.keys import Keys
@@ -174,8 +174,11 @@ class CloudController:
         if not self._config.address:
             return
         introspection = service.Introspection(self._me, self._clock)
-        register = partial(add_IntrospectionServiceServicer_to_server, introspection)
-        served = await self._transport.serve(self._me, self._config.address, register, access=service.ACCESS)
+        register = [partial(add_IntrospectionServiceServicer_to_server, introspection)]
+        if self._authority is not None:
+            register.append(partial(add_EnrolmentServiceServicer_to_server, Renewal(self._authority)))
+        access = service.ACCESS | enrolment.RENEWAL_ACCESS
+        served = await self._transport.serve(self._me, self._config.address, *register, access=access)
         starting.push_async_callback(served.close, grace=1.0)
 
     async def _serve_enrolment(self, db: Database, starting: AsyncExitStack) -> Enrolment | None:

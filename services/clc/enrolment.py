@@ -16,11 +16,13 @@ from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.pki import Authority, hash_secret, mint_join_token
 from mallee.kernel.rpc import ANYONE, AccessTable, Identity
+from mallee.kernel.rpc.server import peer
 from mallee.rpc.enrolment_pb2 import JoinRequest, JoinResponse, RenewRequest, RenewResponse
 from mallee.rpc.enrolment_pb2_grpc import EnrolmentServiceServicer
 
 TOKEN_LIFE_MS = 3600 * 1000
 ACCESS = AccessTable({"/mallee.enrolment.v1.EnrolmentService/Join": {ANYONE}})
+RENEWAL_ACCESS = AccessTable({"/mallee.enrolment.v1.EnrolmentService/Renew": {"nc"}})
 
 
 class Enrolment(EnrolmentServiceServicer):
@@ -34,6 +36,7 @@ class Enrolment(EnrolmentServiceServicer):
         self, config: ClcConfig, authority: Authority, db: Database, *, clock: Clock, entropy: Entropy
     ) -> None:
         self.address = config.enrolment_address
+        self._renewal_address = config.address
         self._clusters = {cluster.zone: cluster.address for cluster in config.clusters}
         self._authority = authority
         self._db = db
@@ -80,6 +83,7 @@ class Enrolment(EnrolmentServiceServicer):
             cloud=self._authority.cloud,
             zone=token.zone,
             cluster_address=self._clusters[token.zone],
+            renewal_address=self._renewal_address,
         )
 
     async def Renew(self, request: RenewRequest, context: Any) -> RenewResponse:  # noqa: ARG002, N802 - the contract's shape
@@ -94,6 +98,21 @@ class Enrolment(EnrolmentServiceServicer):
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
+
+
+class Renewal(EnrolmentServiceServicer):
+    """Renews nodes' certificates, at the port that proves who asks."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+
+    async def Join(self, request: JoinRequest, context: Any) -> JoinResponse:  # noqa: ARG002, N802 - the contract's shape
+        """Not here: the access table of this port lets nobody in."""
+        raise _no_token()
+
+    async def Renew(self, request: RenewRequest, context: Any) -> RenewResponse:  # noqa: N802 - the contract's name
+        """A certificate for a fresh key, in the name that the old one proves."""
+        return RenewResponse(certificate=self._authority.sign_csr(request.certificate_request, peer(context)))
 
 
 def _no_token() -> Fault:

@@ -18,7 +18,7 @@ import os
 import typer
 
 from mallee import __version__
-from mallee.cli import access, accounts, checks, clouds, demo, looks, migrations, nodes
+from mallee.cli.commands import access, accounts, checks, clouds, demo, looks, migrations, nodes
 from mallee.kernel.errors import Fault, Kind
 
 FAILED, USAGE, NOT_FOUND, TIMED_OUT = 1, 2, 3, 4

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mallee.cli.client import Cloud
-from mallee.cli.demo import launch
+from mallee.cli.commands.demo import launch
 from mallee.cli.state import Access, StateFolder
 
 INSTANCE_TYPE = "t3.micro"  # 2 vCPUs, 1 GiB

@@ -27,7 +27,7 @@ TOP_FOLDERS_MAX = 10
 
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
-WIDE_FOLDERS: dict[str, int] = {}
+WIDE_FOLDERS: dict[str, int] = {"services/clc/api/ec2": 25}
 
 FORBIDDEN_MODULES = re.compile(r"(^|_)(utils?|helpers?|managers?|base|common|misc)(_|$)")
 FORBIDDEN_NAMES = re.compile(r"^(do_|process_|handle_stuff)|([a-z]Manager|Helper|Utils?|Base)$")
@@ -52,7 +52,8 @@ def _lines(path: Path) -> int:
 
 
 def _functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    for path in SERVICES:
+    # A migration is one list of statements that nobody changes once it is out.
+    for path in (path for path in SERVICES if path.parent.name != "migrations"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield f"{_name(path)}:{node.name}", node
@@ -147,7 +148,7 @@ def test_rooms_only_know_the_floors_below() -> None:
 def test_a_package_is_in_every_room() -> None:
     rooms = {path.parent for path in SERVICES}
     missing = [
-        _name(room) for room in rooms if not (room / "__init__.py").exists() and room.name != "versions"
+        _name(room) for room in rooms if not (room / "__init__.py").exists() and room.name != "migrations"
     ]
 
     assert not missing, f"without __init__.py the package finder overlooks them: {missing}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mallee.cli.access import aws_sections, exports, provider
+from mallee.cli.commands.access import aws_sections, exports, provider
 from mallee.cli.migration_view import SHOWN, drawing
 from mallee.cli.output import Format, show, size
 from mallee.cli.state import Access

@@ -105,12 +105,12 @@ async def _ask(port: int, request: bytes) -> tuple[int, bytes]:
     ],
 )
 async def test_every_request_is_refused_in_s3s_own_words(s3: int, line: bytes) -> None:
-    from xml.etree import ElementTree
+    from xml.etree import ElementTree as ET
 
     status, body = await _ask(s3, line + b"\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345")
 
     assert status == 501
-    error = ElementTree.fromstring(body)
+    error = ET.fromstring(body)
     assert error.findtext("Code") == "NotImplemented"
     assert error.findtext("RequestId")
 

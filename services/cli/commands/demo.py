@@ -30,8 +30,8 @@ def demo(
 ) -> None:
     """Start the whole cloud and run, migrate, stop, start and terminate instances on it."""
     from mallee.cli.client import Cloud
-    from mallee.cli.clouds import end
-    from mallee.cli.migrations import follow
+    from mallee.cli.commands.clouds import end
+    from mallee.cli.commands.migrations import follow
     from mallee.cli.state import StateFolder
     from mallee.cli.story import Story
     from mallee.kernel.clock import SystemClock

@@ -37,7 +37,7 @@ def join(
 
     From the next time on: mallee run nc
     """
-    from mallee.cli.clouds import Role, run
+    from mallee.cli.commands.clouds import Role, run
     from mallee.cli.joining import join as spend
     from mallee.cli.state import StateFolder
     from mallee.kernel.clock import SystemClock
@@ -65,7 +65,7 @@ def uncordon(node: str, state: options.State = None) -> None:
 def _set(node: str, state: options.State, *, placing: str) -> None:
     """By EC2's own word for it: a host without automatic placement takes what names it and nothing else."""
     from mallee.cli.client import Cloud
-    from mallee.cli.looks import node_rows
+    from mallee.cli.commands.looks import node_rows
 
     cloud = Cloud.find(state)
     host = next((row["host"] for row in node_rows(cloud) if row["node"] == node), node)

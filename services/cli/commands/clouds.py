@@ -178,7 +178,7 @@ def end(folder: StateFolder) -> bool:
     Raises:
         TimeoutError: it does not end.
     """
-    from mallee.cli.demo import running
+    from mallee.cli.commands.demo import running
 
     if running(folder) is None:
         return False
@@ -189,7 +189,7 @@ def end(folder: StateFolder) -> bool:
 
 
 async def _gone(folder: StateFolder, pid: int) -> None:
-    from mallee.cli.demo import running
+    from mallee.cli.commands.demo import running
     from mallee.kernel.clock import SystemClock
 
     clock = SystemClock()

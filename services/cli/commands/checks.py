@@ -145,7 +145,7 @@ def _ports(folder: StateFolder) -> Finding:
 
 
 def _running(folder: StateFolder) -> bool:
-    from mallee.cli.looks import lives
+    from mallee.cli.commands.looks import lives
 
     return any(lives(pid) for pid in folder.pids().values())
 
