@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 
 from mallee.aws.errors import InvalidParameterValue
-from mallee.clc import orders
+from mallee.clc import host_ids, orders
 from mallee.clc.db import instances
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
@@ -153,11 +153,19 @@ class ClusterClient:
     # --- placement ----------------------------------------------------------------------------
 
     async def place(self, ask: pb.Ask) -> pb.Outcome:
+        if ask.host_id:
+            asked = pb.Ask()
+            asked.CopyFrom(ask)
+            asked.host_id = host_ids.local(self.zone, ask.host_id)
+            ask = asked
         waiter: asyncio.Future[pb.Outcome] = asyncio.get_running_loop().create_future()
         self._asked.append(_Asked(ask, waiter))
         if self._placing is None:
             self._placing = asyncio.create_task(self._place())
-        return await waiter
+        outcome = await waiter
+        for placement in outcome.placements:
+            placement.host_id = host_ids.public(self.zone, placement.host_id)
+        return outcome
 
     async def _place(self) -> None:
         """One call at a time; whoever asks meanwhile goes into the next one together."""
@@ -192,25 +200,36 @@ class ClusterClient:
     # --- what is rare -------------------------------------------------------------------------
 
     async def nodes(self, request: pb.ListNodesRequest) -> Sequence[pb.Node]:
-        answer: pb.ListNodesResponse = await self._stub.ListNodes(request)
-        return answer.nodes
+        asked = pb.ListNodesRequest()
+        asked.CopyFrom(request)
+        asked.host_ids[:] = host_ids.locals_of(self.zone, request.host_ids)
+        if request.host_ids and not asked.host_ids:
+            return ()
+        asked.after_host_id = host_ids.local(self.zone, request.after_host_id)
+        answer: pb.ListNodesResponse = await self._stub.ListNodes(asked)
+        return [host_ids.publish_node(self.zone, node) for node in answer.nodes]
 
     async def cordon(self, host_id: str, *, cordoned: bool) -> pb.Node:
-        request = pb.CordonNodeRequest(host_id=host_id, cordoned=cordoned)
+        request = pb.CordonNodeRequest(host_id=host_ids.local(self.zone, host_id), cordoned=cordoned)
         answer: pb.CordonNodeResponse = await self._stub.CordonNode(request)
-        return answer.node
+        return host_ids.publish_node(self.zone, answer.node)
 
     async def migrate(self, request: pb.MigrateRequest) -> pb.MigrateResponse:
-        answer: pb.MigrateResponse = await self._stub.Migrate(request)
-        return answer
+        asked = pb.MigrateRequest()
+        asked.CopyFrom(request)
+        asked.destination_host_ids[:] = [
+            host_ids.local(self.zone, each) for each in request.destination_host_ids
+        ]
+        asked.excluded_host_ids[:] = host_ids.locals_of(self.zone, request.excluded_host_ids)
+        return host_ids.publish_answer(self.zone, await self._stub.Migrate(asked))
 
     async def migrations(self, request: pb.ListMigrationsRequest) -> Sequence[pb.Migration]:
         answer: pb.ListMigrationsResponse = await self._stub.ListMigrations(request)
-        return answer.migrations
+        return [host_ids.publish_migration(self.zone, each) for each in answer.migrations]
 
     async def steer(self, request: pb.SteerMigrationRequest) -> pb.Migration:
         answer: pb.SteerMigrationResponse = await self._stub.SteerMigration(request)
-        return answer.migration
+        return host_ids.publish_migration(self.zone, answer.migration)
 
     async def console(self, instance_id: str) -> pb.GetConsoleOutputResponse:
         request = pb.GetConsoleOutputRequest(instance_id=instance_id)
@@ -293,6 +312,7 @@ class ClusterClient:
             if message.HasField("zone"):
                 self.state = message.zone
             for fact in message.facts:
+                fact.host_id = host_ids.public(self.zone, fact.host_id)
                 queue.put_nowait(fact)
             if message.snapshot:
                 known.update(fact.instance_id for fact in message.facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mallee.clc import host_ids
 from mallee.clc.db import instances, interfaces, network, tags
 from mallee.clc.db.instances import Details, InstanceRow
 from mallee.clc.db.interfaces import Interface
@@ -68,7 +69,7 @@ def _order(
         reboots=row.reboots,
         resources=takes,
         guest=guest,
-        host_id=details.pinned_host,
+        host_id=host_ids.local(row.zone, details.pinned_host),
         generation=row.generation,
     )
 

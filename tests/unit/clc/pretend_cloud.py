@@ -83,7 +83,7 @@ class PretendCluster:
         for each in ids:
             self.generation += 1
             self.claims[each] = self.generation
-            host = ask.host_id or f"h-{self.generation % 3}"
+            host = ask.host_id or f"h-{self.zone}-{self.generation % 3}"
             placements.append(pb.Placement(instance_id=each, host_id=host, generation=self.generation))
         return pb.Outcome(group_id=ask.group_id, placements=placements)
 

@@ -198,11 +198,11 @@ async def test_the_type_that_is_meant_where_none_is_named(pretend: PretendCloud)
 
 
 async def test_nodes_are_chosen_by_the_administrator_alone(pretend: PretendCloud) -> None:
-    (one,) = await pretend.run(Placement={"HostId": "h-9"})
-    assert (await pretend.row(one)).host_id == "h-9"
+    (one,) = await pretend.run(Placement={"HostId": "h-mallee-1a-9"})
+    assert (await pretend.row(one)).host_id == "h-mallee-1a-9"
     other = await pretend.account()
     with pytest.raises(AwsError) as error:
-        await pretend.run(account=other, Placement={"HostId": "h-9"})
+        await pretend.run(account=other, Placement={"HostId": "h-mallee-1a-9"})
     assert error.value.code == "UnauthorizedOperation"
 
 

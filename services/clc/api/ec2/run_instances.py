@@ -19,8 +19,9 @@ from mallee.clc.db import images, key_pairs, network, security_groups
 from mallee.clc.db.images import Image
 from mallee.clc.db.network import Subnet
 from mallee.clc.db.security_groups import Group
-from mallee.clc.errors import InvalidAMIIDUnavailable
+from mallee.clc.errors import InvalidAMIIDUnavailable, InvalidHostIDNotFound
 from mallee.clc.faults import as_aws_error, refusal
+from mallee.clc.host_ids import zone_of
 from mallee.kernel.db import Tx
 from mallee.kernel.errors import Fault, Kind
 from mallee.rpc import cluster_pb2 as pb
@@ -138,7 +139,7 @@ async def _place(call: Call, launch: Launch, ground: Ground, batch: Batch) -> Pl
     unreachable: Fault | None = None
     refused: tuple[pb.Outcome, str] | None = None
     clusters = call.cloud.clusters
-    for zone in [each for each in clusters.roomiest() if each in ground.subnets]:
+    for zone in _zones(call, launch, ground):
         try:
             outcome = await clusters.at(zone).place(ask)
         except Fault as fault:
@@ -152,6 +153,17 @@ async def _place(call: Call, launch: Launch, ground: Ground, batch: Batch) -> Pl
     if refused is not None:
         raise refusal(refused[0].refusal, refused[1], launch.type.name, launch.host_id)
     raise as_aws_error(unreachable or Fault(Kind.UNAVAILABLE, "No zone can be reached."))
+
+
+def _zones(call: Call, launch: Launch, ground: Ground) -> list[str]:
+    """Where to ask, in this order."""
+    zones = [each for each in call.cloud.clusters.roomiest() if each in ground.subnets]
+    if not launch.host_id:
+        return zones
+    here = [each for each in zones if each == zone_of(launch.host_id)]
+    if not here:
+        raise InvalidHostIDNotFound(launch.host_id)
+    return here
 
 
 async def _release(call: Call, placed: Placed) -> None:
