@@ -111,6 +111,10 @@ async def listed(call: Call, req: Mapping[str, Any], ids: Sequence[str], of: Seq
         known = {each.migration_id for each in await found(call, ids)}
         missing = [each for each in ids if each not in known]
         if missing:
+            # A list may lack a zone that is away; what was named must not be called unknown by that.
+            if any(cluster.state is None for cluster in call.cloud.clusters):
+                away = Fault(Kind.UNAVAILABLE, "A zone cannot be asked now.", fix="Try again.")
+                raise as_aws_error(away)
             raise InvalidMigrationIDNotFound(*missing)
     names, after = await host_names(call), page.after
     shown: list[Shown] = []
