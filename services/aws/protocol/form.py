@@ -13,7 +13,9 @@ from urllib.parse import unquote_to_bytes
 
 from mallee.aws.errors import InvalidCharacter, InvalidParameterCombination, MalformedQueryString
 
-MAX_PARAMETERS: Final = 1000
+MAX_PARAMETERS: Final = (
+    1100  # the longest lists of EC2 have 1,000 elements; the rest is what stands beside them
+)
 MAX_DEPTH: Final = 24
 
 Pairs: TypeAlias = list[tuple[str, str]]
