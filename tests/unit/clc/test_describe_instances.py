@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -17,8 +18,15 @@ from mallee.clc.api.ec2.instances import DOCUMENTED
 from mallee.clc.call import Call
 from mallee.clc.db import instance_search, instances
 from mallee.clc.db.instance_search import Search
+from mallee.kernel.db import Database
 from mallee.kernel.entropy import SeededEntropy
 from tests.unit.clc.pretend_cloud import PretendCloud, ids_in
+
+
+@pytest.fixture
+async def pretend(db: Database, tmp_path: Path) -> PretendCloud:
+    """On each of the databases."""
+    return await PretendCloud.make(db, tmp_path)
 
 
 def documented(operation: str, member: str = "Filters") -> set[str]:
@@ -184,6 +192,8 @@ async def test_no_search_walks_the_whole_table(pretend: PretendCloud) -> None:
     values = {"account": "a", "after": "", "limit": 5, "lead": "x", "lead_key": "k", "zone": "z"}
     values |= {"before_ms": 1}
     engine = sa.create_engine(pretend.cloud.db.url)
+    if engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL plans by statistics, which a small table does not have")
 
     def plan(connection: sa.Connection, statement: Any) -> list[str]:
         compiled = statement.compile(engine)

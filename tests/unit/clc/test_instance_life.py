@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from mallee.aws.errors import AwsError
 from mallee.clc.db import interfaces
 from mallee.clc.instance import NEXT, State
+from mallee.kernel.db import Database
 from mallee.rpc import common_pb2
 from tests.unit.clc.pretend_cloud import PretendCloud
+
+
+@pytest.fixture
+async def pretend(db: Database, tmp_path: Path) -> PretendCloud:
+    """On each of the databases."""
+    return await PretendCloud.make(db, tmp_path)
 
 
 async def test_an_instance_runs_stops_starts_and_ends(pretend: PretendCloud) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,17 @@ import pytest
 from mallee.aws.errors import AwsError
 from mallee.clc.db import instances, interfaces, network
 from mallee.clc.errors import InsufficientInstanceCapacity
+from mallee.kernel.db import Database
 from mallee.kernel.errors import Fault, Kind
 from tests.unit.clc.pretend_cloud import IMAGE, ZONES, PretendCloud, ids_in
 
 ONE = {"MinCount": 1, "MaxCount": 1, "ImageId": IMAGE, "InstanceType": "t3.micro"}
+
+
+@pytest.fixture
+async def pretend(db: Database, tmp_path: Path) -> PretendCloud:
+    """On each of the databases."""
+    return await PretendCloud.make(db, tmp_path)
 
 
 async def refused(pretend: PretendCloud, **parameters: Any) -> str:
