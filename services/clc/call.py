@@ -67,14 +67,13 @@ class Call:
             return await self.cloud.db.transact(work)
 
         def once(tx: Tx) -> T:
-            now = self.now_ms
-            answered = tokens.find(tx, key, now)
+            answered = tokens.find(tx, key)
             if answered is not None and self._is_repeat(answered):
                 return msgspec.json.decode(self._open(answered.result), type=result_type)
             result = work(tx)
             if answered is None:
                 kept = Answered(self.request.parameter_hash, self._seal(msgspec.json.encode(result)))
-                tokens.remember(tx, key, kept, now_ms=now, expires_ms=now + life)
+                tokens.remember(tx, key, kept, expires_ms=self.now_ms + life)
             return result
 
         return await self.cloud.db.transact(once)
@@ -84,7 +83,7 @@ class Call:
         key, _ = self._token()
         if key is None:
             return None
-        seen = await self.cloud.db.read(lambda tx: tokens.find(tx, key, self.now_ms))
+        seen = await self.cloud.db.read(lambda tx: tokens.find(tx, key))
         if seen is None or not self._is_repeat(seen):
             return None
         return msgspec.json.decode(self._open(seen.result), type=result_type)

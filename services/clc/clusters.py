@@ -175,17 +175,22 @@ class ClusterClient:
                 await self._place_together(batch)
         finally:
             self._placing = None
+            for asked in self._asked:  # only if this task itself was ended
+                asked.waiter.cancel()
+            self._asked.clear()
 
     async def _place_together(self, batch: Sequence[_Asked]) -> None:
+        """Ask, and let nobody wait for ever, whatever comes of it."""
         request = pb.PlaceRequest(asks=[asked.ask for asked in batch])
         try:
             outcomes = (await self._stub.Place(request, timeout=PLACE_SECONDS)).outcomes
-        except Fault as fault:
+            answers = list(zip(batch, outcomes, strict=True))
+        except (Fault, ValueError) as error:
             for asked in batch:
                 if not asked.waiter.done():
-                    asked.waiter.set_exception(fault)
+                    asked.waiter.set_exception(error)
             return
-        for asked, outcome in zip(batch, outcomes, strict=True):
+        for asked, outcome in answers:
             if not asked.waiter.done():
                 asked.waiter.set_result(outcome)
             elif outcome.placements:  # whoever asked has gone

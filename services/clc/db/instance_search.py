@@ -8,7 +8,7 @@ checked on the rows it leads to. Statements are built once for each set of condi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from heapq import merge
 from itertools import islice
 from typing import Any, NamedTuple
@@ -102,9 +102,9 @@ def _leader(search: Search) -> tuple[str, Sequence[Any]]:
     return "", (None,)
 
 
-@cache
+@lru_cache(maxsize=256)
 def _statement(leader: str, checked: tuple[str, ...], tagged: int, tag_keys: int) -> Select[Any]:
-    """At most a few dozen of these are ever asked for: the sets of filters that clients use."""
+    """Clients use a few dozen sets of filters; whoever asks for all that there are shall not fill the memory."""
     wanted: list[ColumnElement[bool]] = [
         CHECKED[name].in_(bindparam(f"in_{name}", expanding=True)) for name in checked
     ]

@@ -44,28 +44,20 @@ _FIND = select(client_tokens.c.parameter_hash, client_tokens.c.result).where(
     client_tokens.c.account_id == bindparam("account_id"),
     client_tokens.c.operation == bindparam("operation"),
     client_tokens.c.token == bindparam("token"),
-    client_tokens.c.expires_ms > bindparam("now_ms"),
 )
 _FORGET = delete(client_tokens).where(client_tokens.c.expires_ms <= bindparam("now_ms"))
-_FORGET_ONE = delete(client_tokens).where(
-    client_tokens.c.account_id == bindparam("b_account_id"),
-    client_tokens.c.operation == bindparam("b_operation"),
-    client_tokens.c.token == bindparam("b_token"),
-    client_tokens.c.expires_ms <= bindparam("now_ms"),
-)
+_REMEMBER = insert(client_tokens)
 
 
-def find(tx: Tx, key: TokenKey, now_ms: int) -> Answered | None:
-    """The answer that this token got, while it is remembered."""
-    row = tx.execute(_FIND, {**key._asdict(), "now_ms": now_ms}).first()
+def find(tx: Tx, key: TokenKey) -> Answered | None:
+    """The answer that this token got, until it is forgotten: at the sweep after its time, never before."""
+    row = tx.execute(_FIND, key._asdict()).first()
     return Answered(row.parameter_hash, row.result) if row else None
 
 
-def remember(tx: Tx, key: TokenKey, answered: Answered, *, now_ms: int, expires_ms: int) -> None:
-    """Keep an answer until `expires_ms`; a token whose time is over may be used again."""
-    expired = {f"b_{name}": value for name, value in key._asdict().items()}
-    tx.execute(_FORGET_ONE, {**expired, "now_ms": now_ms})
-    tx.execute(insert(client_tokens), {**key._asdict(), **answered._asdict(), "expires_ms": expires_ms})
+def remember(tx: Tx, key: TokenKey, answered: Answered, *, expires_ms: int) -> None:
+    """Keep the answer of a token that was not found, until `expires_ms` at least."""
+    tx.execute(_REMEMBER, {**key._asdict(), **answered._asdict(), "expires_ms": expires_ms})
 
 
 def forget(tx: Tx, now_ms: int) -> None:
