@@ -13,9 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 from mallee.aws.errors import InvalidCharacter, InvalidParameterCombination, MalformedQueryString
 
-MAX_PARAMETERS: Final = (
-    1100  # the longest lists of EC2 have 1,000 elements; the rest is what stands beside them
-)
+# The longest lists of EC2 have 1,000 elements; beside them stand 50 tags of two parts, and a few more.
+MAX_PARAMETERS: Final = 1200
 MAX_DEPTH: Final = 24
 
 Pairs: TypeAlias = list[tuple[str, str]]
