@@ -100,20 +100,22 @@ def aws_sections(access: Access) -> str:
 
 
 def provider(access: Access) -> str:
-    """A provider block of Terraform and OpenTofu; strings of HCL are those of JSON."""
+    """A provider block of Terraform and OpenTofu; strings of HCL are those of JSON.
+
+    The account is asked for and never skipped: without it the provider takes every referenced
+    security group for another account's, and each plan wants to change the rule.
+    """
     import json
 
     word = json.dumps
     services = "\n".join(f"    {name:<3} = {word(access.endpoint)}" for name in ("ec2", "iam", "sts"))
     return f"""provider "aws" {{
-  region                      = {word(access.region)}
-  access_key                  = {word(access.access_key_id)}
-  secret_key                  = {word(access.secret_access_key)}
-  skip_credentials_validation = true
-  skip_requesting_account_id  = true
-  skip_metadata_api_check     = true
-  skip_region_validation      = true
-  s3_use_path_style           = true
+  region                  = {word(access.region)}
+  access_key              = {word(access.access_key_id)}
+  secret_key              = {word(access.secret_access_key)}
+  skip_metadata_api_check = true
+  skip_region_validation  = true
+  s3_use_path_style       = true
 
   endpoints {{
 {services}

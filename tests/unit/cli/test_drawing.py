@@ -119,7 +119,8 @@ def test_a_secret_with_a_quote_survives_the_shell() -> None:
 
 
 def test_terraform_and_aws_forms_name_every_service() -> None:
-    for word in ("ec2", "iam", "sts", "s3", "skip_requesting_account_id", "s3_use_path_style"):
+    for word in ("ec2", "iam", "sts", "s3", "skip_region_validation", "s3_use_path_style"):
         assert word in provider(ACCESS)
+    assert "skip_requesting_account_id" not in provider(ACCESS), "a rule's peer would seem foreign"
     assert "[profile mallee]" in aws_sections(ACCESS)
     assert "[services mallee]" in aws_sections(ACCESS)
