@@ -39,6 +39,7 @@ class Request:
         parameter_hash: of the parsed parameters without ClientToken, DryRun, AvailabilityZone,
             Region: two requests with one client token must agree in it.
         dry_run: whether only the permission is asked for.
+        host: where the caller reached the front door, with the port; it is signed.
     """
 
     request_id: str
@@ -51,5 +52,6 @@ class Request:
     invocation_id: str | None = None
     parameter_hash: str = ""
     dry_run: bool = False
+    host: str = ""
     source_ip: str = ""
     user_agent: str = ""

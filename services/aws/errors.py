@@ -104,6 +104,20 @@ class MissingParameter(CodedError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"The request must contain the parameter {name}")
+        self.name = name
+
+
+class ValidationError(CodedError):
+    """What every service but EC2 calls a parameter that is missing, unknown or out of its range."""
+
+    @classmethod
+    def at(cls, member: str, value: object, constraint: str) -> ValidationError:
+        """`constraint` ends the sentence: "Member must ..."; a value of None was not sent."""
+        shown = "null" if value is None else f"'{value}'"
+        return cls(
+            f"1 validation error detected: Value {shown} at '{member}' failed to satisfy constraint: "
+            f"Member must {constraint}"
+        )
 
 
 class InvalidParameter(CodedError):

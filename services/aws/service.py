@@ -7,7 +7,14 @@ from typing import Any, Protocol
 
 from mallee.aws.actions import Action, ActionTable
 from mallee.aws.context import Request
-from mallee.aws.errors import InvalidAction, UnsupportedOperation
+from mallee.aws.errors import (
+    InvalidAction,
+    InvalidParameterValue,
+    MissingParameter,
+    UnknownParameter,
+    UnsupportedOperation,
+    ValidationError,
+)
 from mallee.aws.protocol import Protocol as Wire
 from mallee.aws.protocol import Tree
 
@@ -56,8 +63,22 @@ class Service:
         raise InvalidAction(operation[:64])
 
     def read(self, action: Action, form: Tree) -> dict[str, Any]:
-        """The parameters of an action from a form; the parser is compiled at the action's first use."""
+        """The parameters of an action from a form; the parser is compiled at the action's first use.
+
+        Raises:
+            InvalidParameterValue, MissingParameter, UnknownParameter: of EC2 alone.
+            ValidationError: the same of the other services.
+            UnsupportedOperation: a parameter that is not honoured here.
+        """
         parse = self._parsers.get(action.name)
         if parse is None:
             parse = self._parsers[action.name] = self.wire.parser(action.name, action.accepts)
-        return parse(form)
+        if self.wire.model.protocol == "ec2":
+            return parse(form)
+        try:
+            return parse(form)
+        except MissingParameter as error:
+            member = error.name[:1].lower() + error.name[1:]
+            raise ValidationError.at(member, None, "not be null") from None
+        except (InvalidParameterValue, UnknownParameter) as error:
+            raise ValidationError(error.message) from None

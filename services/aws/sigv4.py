@@ -322,7 +322,7 @@ def _check_token(key: Key, said: Claim) -> None:
     if given is None and wanted is None:
         return
     if given is None or wanted is None or not hmac.compare_digest(given.encode(), wanted.encode()):
-        raise InvalidClientTokenId
+        refuse(said.service, known=False)
 
 
 def refuse(service: str, *, known: bool = True, why: str = "") -> NoReturn:

@@ -104,7 +104,7 @@ class Stages:
             raise MissingAction
         if not isinstance(version, str) or not version:
             raise MissingParameter("Version")
-        if not x.header(b"authorization") and sigv2.looks_signed(x.arrived):  # which names no service
+        if not x.header(b"authorization") and b"X-Amz-Credential" not in x.arrived.query:  # names no service
             x.service = self.services.get(sigv2.SERVICES.get(version, "ec2"), x.service)
         own = x.service.wire.model.version
         old_enough = x.service.wire.model.protocol == "ec2" and _is_version(version) and version <= own
@@ -159,6 +159,7 @@ class Stages:
             invocation_id=invocation if _is_token(invocation) else None,
             parameter_hash=parameter_hash(x.parameters),
             dry_run=bool(x.parameters.get("DryRun")),
+            host=x.header(b"host"),
             source_ip=x.source_ip,
             user_agent=x.header(b"user-agent")[:256],
         )

@@ -91,6 +91,10 @@ class House:
         async def whoami(call, req):
             return {"Account": call.principal.account_id, "Arn": call.principal.arn, "UserId": "AIDA1"}
 
+        @sts.action("GetAccessKeyInfo", accepts=("AccessKeyId",))
+        async def whose(call, req):
+            return {"Account": call.principal.account_id}
+
         return {
             table.service_name: Service(table, Protocol(MODELS[table.service_name]), lambda request: request)
             for table in (ec2, sts)

@@ -97,6 +97,46 @@ async def test_query_services_have_their_own_error() -> None:
     assert code(body) == "InvalidAction"
 
 
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ({}, "Value null at 'accessKeyId' failed to satisfy constraint: Member must not be null"),
+        ({"AccessKeyId": "x", "Colour": "1"}, "Colour"),
+        ({"AccessKeyId.1": "x"}, "AccessKeyId.1"),
+    ],
+)  # fmt: skip
+async def test_query_services_call_a_bad_form_a_validation_error(parameters, match) -> None:
+    status, _, body = await House().ask("GetAccessKeyInfo", service="sts", **parameters)
+    assert (status, code(body)) == (400, "ValidationError")
+    assert match in message(body)
+
+
+async def test_who_signs_nothing_is_answered_by_the_service_whose_version_is_asked() -> None:
+    for version, head in (("2011-06-15", b"<ErrorResponse xmlns="), ("2016-11-15", b"<Response><Errors>")):
+        query = f"Action=GetCallerIdentity&Version={version}".encode()
+        status, _, body = await House().send({"method": "GET", "headers": [], "query_string": query})
+        assert (status, code(body)) == (403, "MissingAuthenticationToken")
+        assert head in body
+
+
+@pytest.mark.parametrize(
+    ("service", "action", "status", "wanted"),
+    [
+        ("ec2", "DescribeInstances", 401, "AuthFailure"),
+        ("sts", "GetCallerIdentity", 403, "InvalidClientTokenId"),
+    ],
+)
+async def test_a_session_token_beside_a_permanent_key(service, action, status, wanted) -> None:
+    got, _, body = await House().ask(action, service=service, headers={"X-Amz-Security-Token": "stolen"})
+    assert (got, code(body)) == (status, wanted)
+
+
+async def test_a_handler_learns_where_it_was_called() -> None:
+    house = House()
+    await house.ask()
+    assert house.calls[0][0].host == "localhost"
+
+
 async def test_unsigned_and_badly_signed() -> None:
     house = House()
     status, _, body = await house.send(
@@ -186,7 +226,7 @@ async def test_too_much() -> None:
     assert (await house.send(scope, b"x" * 700_000, b"x" * 700_000))[0] == 413
     scope["headers"] = [(b"x-long", b"y" * 9000)]
     assert (await house.send(scope))[0] == 400
-    many = "&".join(f"InstanceId.{n}=i" for n in range(1001))
+    many = "&".join(f"InstanceId.{n}=i" for n in range(1300))
     status, _, body = await house.send(*house.signed(f"Action=DescribeInstances&Version=2016-11-15&{many}"))
     assert (status, code(body)) == (400, "MalformedQueryString")
     long_name = await house.ask(**{"X" * 900_000: "1"})

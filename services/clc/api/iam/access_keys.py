@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from mallee.aws.errors import ValidationError
 from mallee.clc.api.iam import forms, iam
-from mallee.clc.api.iam.errors import LimitExceeded, NoSuchEntity, ValidationError
+from mallee.clc.api.iam.errors import LimitExceeded, NoSuchEntity
 from mallee.clc.api.iam.pages import marked
 from mallee.clc.api.iam.users import Result, find
 from mallee.clc.api.times import moment

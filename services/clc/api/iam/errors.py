@@ -30,13 +30,3 @@ class LimitExceeded(CodedError, status=409):
 
 class DeleteConflict(CodedError, status=409):
     pass
-
-
-class ValidationError(CodedError):
-    @classmethod
-    def at(cls, member: str, value: object, constraint: str) -> ValidationError:
-        """`constraint` ends the sentence: "Member must ..."."""
-        return cls(
-            f"1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: "
-            f"Member must {constraint}"
-        )

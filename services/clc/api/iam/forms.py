@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from mallee.clc.api.iam.errors import ValidationError
+from mallee.aws.errors import ValidationError
 
 if TYPE_CHECKING:
     from types_boto3_iam.type_defs import TagTypeDef

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from mallee.aws.errors import ValidationError
 from mallee.aws.pages import Page
 from mallee.clc.api.iam import forms
-from mallee.clc.api.iam.errors import ValidationError
 from mallee.clc.call import Call
 from mallee.kernel.db import Tx
 
