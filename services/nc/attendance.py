@@ -49,6 +49,7 @@ class Attendance:
         self._entropy = entropy
         self._renew_seconds = 3.0
         self._lapsed = asyncio.Event()
+        self._due = False  # the lease wants to be renewed
 
     async def run(self) -> NoReturn:
         """Attend until cancelled."""
@@ -67,6 +68,7 @@ class Attendance:
 
     async def _attend(self, stream: Any) -> None:
         self._lapsed.clear()
+        self._due = False
         await stream.write(self._hello())
         async with (
             _beside(self._read(stream)) as reading,
@@ -116,29 +118,32 @@ class Attendance:
     async def _write(self, stream: Any) -> None:
         """The one writer: a stream takes one message at a time."""
         guests, lease = self._node.guests, self._node.lease
-        # From a random point on, so that a thousand nodes renew evenly; at once when guests wait for it.
-        wait = self._entropy.uniform(0.3, 1.0) * self._renew_seconds if lease.held else 0.0
-        due = self._clock.boot() + wait
-        while True:
-            await self._news_or(due)
-            message = AttendRequest()
-            if self._clock.boot() >= due:
-                message.renewal.sequence = lease.send()
-                due = self._clock.boot() + self._renew_seconds
-            facts = [fact_message(fact) for fact in guests.take_news()]
-            message.facts.extend(facts[:FACTS_A_MESSAGE])
-            await stream.write(message)
-            for first in range(FACTS_A_MESSAGE, len(facts), FACTS_A_MESSAGE):
-                await stream.write(AttendRequest(facts=facts[first : first + FACTS_A_MESSAGE]))
+        async with _beside(self._pace()):
+            while True:
+                await guests.news.wait()
+                if not self._due:
+                    await self._clock.sleep(GATHER_SECONDS)
+                message = AttendRequest()
+                if self._due:
+                    self._due = False
+                    message.renewal.sequence = lease.send()
+                facts = [fact_message(fact) for fact in guests.take_news()]
+                message.facts.extend(facts[:FACTS_A_MESSAGE])
+                await stream.write(message)
+                for first in range(FACTS_A_MESSAGE, len(facts), FACTS_A_MESSAGE):
+                    await stream.write(AttendRequest(facts=facts[first : first + FACTS_A_MESSAGE]))
 
-    async def _news_or(self, due: float) -> None:
-        news = self._node.guests.news
-        left = due - self._clock.boot()
-        if not news.is_set() and left > 0:
-            async with _beside(news.wait()) as told, _beside(self._clock.sleep(left)) as timed:
-                await asyncio.wait((told, timed), return_when=asyncio.FIRST_COMPLETED)
-        if news.is_set():
-            await self._clock.sleep(GATHER_SECONDS)
+    async def _pace(self) -> None:
+        """Have the lease renewed, from a random point on, so that a thousand nodes renew evenly.
+
+        At once when guests wait for it.
+        """
+        if self._node.lease.held:
+            await self._clock.sleep(self._entropy.uniform(0.3, 1.0) * self._renew_seconds)
+        while True:
+            self._due = True
+            self._node.guests.news.set()
+            await self._clock.sleep(self._renew_seconds)
 
 
 def _known(orders: Iterable[Any]) -> list[Any]:
