@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from prometheus_client import CollectorRegistry
 
 from mallee.aws import model
 from mallee.aws.actions import ActionTable
@@ -40,6 +41,7 @@ from mallee.clc.reconcile.sweeps import Sweeps
 from mallee.clc.rendered import Rendered
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
+from mallee.kernel.db.metrics import DatabaseMetrics
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.pki import Authority
@@ -222,6 +224,8 @@ class CloudController:
             dark = [each.zone for each in cloud.clusters if each.state is None]
             return f"cannot reach {', '.join(dark)}" if dark else ""
 
+        registry = CollectorRegistry()
+        registry.register(DatabaseMetrics(cloud.db))
         return Front(
             self._services(cloud),
             keys=cloud.keys,
@@ -233,6 +237,7 @@ class CloudController:
             regions=self._config.regions_accepted or None,
             region=self._config.region,
             allow_sigv2=self._config.allow_sigv2,
+            registry=registry,
         )
 
     def _services(self, cloud: Cloud) -> Mapping[str, Service]:
