@@ -92,6 +92,7 @@ class ClusterController:
             in_transit=self.desk.in_transit,
         )
         self.nodes.convergence = self.desk.convergence = self.convergence
+        self.nodes.back = self.desk.node_is_back
         self.watch = Watch(self.ledger, self.desk.migration_of)
         self.engine = Engine(
             db,

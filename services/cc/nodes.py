@@ -81,7 +81,10 @@ class Nodes:
 
     Args:
         touch: an instance's reachability changed.
+        back: told a node that attends anew; whatever waits for it may go on.
     """
+
+    back: Callable[[int], None]
 
     def __init__(self, ledger: Ledger, config: CcConfig, touch: Callable[[Sequence[str]], None]) -> None:
         self._ledger = ledger
@@ -123,6 +126,7 @@ class Nodes:
         await self.convergence.learn(row.number, hello.inventory)
         line.send_whole((*line.take()[0], *self._whole_of(host)))
         self._touch(list(host.takers))
+        self.back(row.number)
         return line
 
     def leave(self, line: Line) -> None:

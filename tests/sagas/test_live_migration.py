@@ -234,6 +234,22 @@ async def test_a_source_that_dies_is_resumed_when_it_is_back(zone: AZone) -> Non
     await at_home(Scene(zone.cc.desk.saga(), {}, zone))
 
 
+async def test_a_guest_does_not_wait_for_longer_than_its_node(zone: AZone) -> None:
+    """When the node is back, the way back goes on at once, whatever the pause between attempts had grown to."""
+    home, away = zone.nodes
+    home.fail = {"stop_and_copy": AWAY, "resume": AWAY}
+    migration = await migrate(zone)
+    home.line = None
+    await zone.pass_time(16, away)
+    assert migration.open
+    home.fail.clear()
+    await zone.dial(home)
+    for _ in range(5):
+        await zone.clock.advance(0.1)
+    assert migration.state == "failed"
+    await at_home(Scene(zone.cc.desk.saga(), {}, zone))
+
+
 async def test_cancel_before_the_commit_point_brings_it_back(zone: AZone) -> None:
     zone.nodes[0].gate["pre_copy"] = asyncio.Event()
     migration = await migrate(zone)

@@ -190,6 +190,12 @@ class Desk:
             (m.destination, m.destination_generation),
         }
 
+    def node_is_back(self, number: int) -> None:
+        """Migrations that rest because the node did not answer go on: a guest may be paused until then."""
+        for migration in self._open.values():
+            if number in {migration.source, migration.destination}:
+                self.engine.hasten(migration.id)
+
     # Turns
 
     async def pump(self) -> None:

@@ -132,6 +132,11 @@ class Engine:
             self._runs[saga_id].cancel()
         return wanted
 
+    def hasten(self, saga_id: str) -> None:
+        """A hint that what the saga waits for may be there now."""
+        if saga_id in self._runs:
+            self._runs[saga_id].hasten()
+
     async def unstick(self, saga_id: str) -> bool:
         """Let a stuck saga go on; False if it is not stuck. For an operator who mended the cause."""
         unstuck = await self._db.transact(lambda tx: self._record.unstick(tx, saga_id))

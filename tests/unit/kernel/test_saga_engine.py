@@ -301,6 +301,20 @@ async def test_cancelled_while_it_rests_it_does_not_rest_on(theatre: Theatre, st
     assert theatre.clock.monotonic() == 0
 
 
+async def test_hastened_while_it_rests_it_goes_on_at_once_and_rests_little_after(
+    theatre: Theatre, stage: Stage
+) -> None:
+    stage.fails["c"] = [OUT] * 12
+    engine = theatre.engine(stage.saga(*THREE))
+    await theatre.enqueue(engine)
+    while len(stage.fails["c"]) > 2:
+        await theatre.clock.advance(60)
+    engine.hasten("s")
+    engine.hasten("nobody's")
+    await theatre.clock.advance(3)
+    assert (await engine.wait("s")).state is State.DONE
+
+
 async def test_cancelled_after_no_return_it_is_done(theatre: Theatre, stage: Stage) -> None:
     stage.holds["c"] = asyncio.Event()
     engine = theatre.engine(stage.saga(*THREE))
