@@ -140,6 +140,11 @@ class InvalidSecurityGroupRuleIdMalformed(_Malformed, code="InvalidSecurityGroup
     SHAPE = "sgr-..."
 
 
+class SecurityGroupsPerInterfaceLimitExceeded(CodedError):
+    def __init__(self) -> None:
+        super().__init__("The maximum number of security groups per interface has been reached.")
+
+
 class RulesPerSecurityGroupLimitExceeded(CodedError):
     pass
 
@@ -170,6 +175,10 @@ class InvalidSubnetIDNotFound(_NotFound, code="InvalidSubnetID.NotFound"):
 
 class InvalidNetworkInterfaceIDNotFound(_NotFound, code="InvalidNetworkInterfaceID.NotFound"):
     WHAT = "networkInterface"
+
+
+class InvalidNetworkInterfaceIdMalformed(_Malformed, code="InvalidNetworkInterfaceId.Malformed"):
+    SHAPE = "eni-..."
 
 
 class InsufficientFreeAddressesInSubnet(CodedError):

@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from mallee.clc.db.metadata import metadata
 from mallee.clc.errors import InvalidAMIIDMalformed, InvalidAMIIDNotFound
+from mallee.clc.resource_ids import is_id
 from mallee.kernel.db import Tx
 
 images = Table(
@@ -91,7 +92,7 @@ _DELETE = delete(images).where(images.c.id == bindparam("b_id"), images.c.accoun
 
 def check_id(image_id: str) -> None:
     """Raises InvalidAMIIDMalformed for what cannot be an image's id."""
-    if not image_id.startswith("ami-") or len(image_id) < 5:
+    if not is_id("ami", image_id):
         raise InvalidAMIIDMalformed(image_id)
 
 

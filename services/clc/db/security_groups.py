@@ -27,9 +27,16 @@ from sqlalchemy import (
 
 from mallee.aws.errors import InvalidParameter
 from mallee.clc.db.metadata import metadata
-from mallee.clc.errors import InvalidGroupNotFound
+from mallee.clc.errors import (
+    InvalidGroupIdMalformed,
+    InvalidGroupNotFound,
+    SecurityGroupsPerInterfaceLimitExceeded,
+)
+from mallee.clc.resource_ids import is_id
 from mallee.kernel.db import Tx
 from mallee.kernel.entropy import Entropy, resource_id
+
+GROUPS_PER_INTERFACE = 5
 
 security_groups = Table(
     "security_groups",
@@ -163,15 +170,25 @@ def by_names(tx: Tx, account: str, vpc_id: str, names: Collection[str]) -> list[
     return [Group(*row) for row in rows]
 
 
+def check_ids(ids: Iterable[str]) -> None:
+    """Raises InvalidGroupIdMalformed for what cannot be a group's id."""
+    for one in ids:
+        if not is_id("sg", one):
+            raise InvalidGroupIdMalformed(one)
+
+
 def resolve(
     tx: Tx, account: str, vpc_id: str, *, ids: Sequence[str] = (), names: Sequence[str] = ()
 ) -> list[Group]:
     """The groups meant, ids first, each once.
 
     Raises:
+        InvalidGroupIdMalformed
         InvalidGroupNotFound: names all that are not the account's.
         InvalidParameter: a group of another VPC.
+        SecurityGroupsPerInterfaceLimitExceeded: more than an interface may have.
     """
+    check_ids(ids)
     found = {group.id: group for group in by_ids(tx, account, ids)} if ids else {}
     named = {group.name: group for group in by_names(tx, account, vpc_id, names)} if names else {}
     missing = [one for one in ids if one not in found] + [one for one in names if one not in named]
@@ -180,11 +197,15 @@ def resolve(
     if any(group.vpc_id != vpc_id for group in found.values()):
         raise InvalidParameter("You have specified two resources that belong to different networks.")
     wanted = [found[one] for one in ids] + [named[one] for one in names]
-    return list({group.id: group for group in wanted}.values())
+    groups = list({group.id: group for group in wanted}.values())
+    if len(groups) > GROUPS_PER_INTERFACE:
+        raise SecurityGroupsPerInterfaceLimitExceeded
+    return groups
 
 
 def get(tx: Tx, account: str, group_id: str) -> Group:
-    """The account's group. Raises InvalidGroupNotFound."""
+    """The account's group. Raises InvalidGroupIdMalformed, InvalidGroupNotFound."""
+    check_ids((group_id,))
     found = by_ids(tx, account, (group_id,))
     if not found:
         raise InvalidGroupNotFound(group_id)

@@ -125,6 +125,8 @@ async def test_a_retry_gets_the_same_private_key(admin: Client) -> None:
         ({"KeyName": ""}, "InvalidParameterValue"),
         ({"KeyName": "k" * 256}, "InvalidParameterValue"),
         ({"KeyName": "kö"}, "InvalidParameterValue"),
+        ({"KeyName": " k"}, "InvalidParameterValue"),
+        ({"KeyName": "k "}, "InvalidParameterValue"),
         ({"KeyName": "k", "KeyType": "dsa"}, "InvalidParameterValue"),
         ({"KeyName": "k", "KeyFormat": "jks"}, "InvalidParameterValue"),
         ({"KeyName": "k", "KeyFormat": "ppk"}, "UnsupportedOperation"),

@@ -196,15 +196,15 @@ async def test_groups_are_resolved_in_order_and_once(db: Database) -> None:
     def work(tx: Tx) -> None:
         home = place(tx, a_tenant())
         account, vpc = home.account_id, home.vpc_id
-        web = security_groups.Group("sg-1", account, vpc, "web", "", 1)
+        web = security_groups.Group("sg-00000001", account, vpc, "web", "", 1)
         security_groups.add(tx, web)
         default = security_groups.default(tx, account, vpc)
-        assert security_groups.resolve(tx, account, vpc, ids=("sg-1",), names=("default", "web")) == [
+        assert security_groups.resolve(tx, account, vpc, ids=("sg-00000001",), names=("default", "web")) == [
             web,
             default,
         ]
-        with pytest.raises(InvalidGroupNotFound, match="'sg-2, db'"):
-            security_groups.resolve(tx, account, vpc, ids=("sg-2",), names=("db",))
+        with pytest.raises(InvalidGroupNotFound, match="'sg-00000002, db'"):
+            security_groups.resolve(tx, account, vpc, ids=("sg-00000002",), names=("db",))
 
     await db.transact(work)
 

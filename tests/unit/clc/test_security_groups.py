@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mallee.clc.db import security_groups
 from tests.unit.clc.as_a_client import Client, refused
 from tests.unit.clc.pretend_cloud import PretendCloud
 
@@ -59,6 +60,8 @@ async def test_a_new_group_lets_everything_out_and_nothing_in(admin: Client) -> 
         ({"Description": "ü"}, "InvalidParameterValue"),
         ({"VpcId": "vpc-none"}, "InvalidVpcID.NotFound"),
         ({"GroupName": "there"}, "InvalidGroup.Duplicate"),
+        ({"GroupName": "there  "}, "InvalidGroup.Duplicate"),
+        ({"GroupName": "  "}, "InvalidParameterValue"),
     ],
 )
 async def test_what_is_no_group_is_refused(admin: Client, parameters: dict[str, Any], code: str) -> None:
@@ -138,7 +141,8 @@ async def test_permissions_of_one_traffic_are_shown_together(admin: Client) -> N
         ({**SSH, "IpRanges": [{"CidrIp": "0.0.0.0/0", "Description": "<b>"}]}, "InvalidParameterValue"),
         ({**SSH, "IpRanges": WORLD * 2}, "InvalidParameterValue"),
         ({**SSH, "IpRanges": [], "UserIdGroupPairs": [{"Description": "x"}]}, "MissingParameter"),
-        ({**SSH, "IpRanges": [], "UserIdGroupPairs": [{"GroupId": "sg-none"}]}, "InvalidGroup.NotFound"),
+        ({**SSH, "IpRanges": [], "UserIdGroupPairs": [{"GroupId": "sg-none"}]}, "InvalidGroupId.Malformed"),
+        ({**SSH, "IpRanges": [], "UserIdGroupPairs": [{"GroupId": "sg-01234567"}]}, "InvalidGroup.NotFound"),
         (
             {**SSH, "IpRanges": [], "PrefixListIds": [{"PrefixListId": "pl-1"}]},
             "InvalidPrefixListID.NotFound",
@@ -210,6 +214,28 @@ async def test_rules_by_single_parameters(admin: Client) -> None:
             await admin.ec2("AuthorizeSecurityGroupIngress", GroupId=group, **missing)
     with refused("MissingParameter"):
         await admin.ec2("AuthorizeSecurityGroupIngress", **alone)
+
+
+async def test_a_source_group_may_be_named_with_its_owner(admin: Client, stranger: Client) -> None:
+    group, _ = await a_group(admin), await a_group(admin, "other")
+    source = {"SourceSecurityGroupName": "other", "SourceSecurityGroupOwnerId": admin.cloud.admin_account}
+    await admin.ec2("AuthorizeSecurityGroupIngress", GroupId=group, **source)
+    foreign = {**source, "SourceSecurityGroupOwnerId": stranger.principal.account_id}
+    for operation in ("AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress"):
+        with refused("InvalidGroup.NotFound"):
+            await admin.ec2(operation, GroupId=group, **foreign)
+    await admin.ec2("RevokeSecurityGroupIngress", GroupId=group, **source)
+    assert (await described(admin, group))["IpPermissions"] == []
+
+
+async def test_an_interface_has_five_groups_and_no_more(pretend: PretendCloud, admin: Client) -> None:
+    ids = [await a_group(admin, f"g{number}") for number in range(6)]
+    (vpc,) = (await admin.ec2("DescribeVpcs"))["Vpcs"]
+    where = (pretend.cloud.admin_account, vpc["VpcId"])
+    five = await pretend.cloud.db.read(lambda tx: security_groups.resolve(tx, *where, ids=ids[:5]))
+    assert len(five) == 5
+    with refused("SecurityGroupsPerInterfaceLimitExceeded"):
+        await pretend.cloud.db.read(lambda tx: security_groups.resolve(tx, *where, ids=ids))
 
 
 async def test_revoke_takes_what_matches_or_nothing(admin: Client) -> None:

@@ -38,10 +38,12 @@ class Created(NamedTuple):
 
 
 def _name(given: str) -> str:
-    """A key's name: up to 255 printable ASCII characters."""
-    if not given or len(given) > 255 or not given.isascii() or not given.isprintable():
+    """A key's name: up to 255 printable ASCII characters, no space at either end."""
+    good = given.isascii() and given.isprintable() and given.strip() == given
+    if not good or not 1 <= len(given) <= 255:
         raise InvalidParameterValue(
-            f"Value ({given[:300]}) for parameter KeyName is invalid. It must have 1 to 255 ASCII characters."
+            f"Value ({given[:300]}) for parameter KeyName is invalid. It must have 1 to 255 ASCII characters"
+            " without leading or trailing spaces."
         )
     return given
 

@@ -13,6 +13,7 @@ from mallee.clc.api.ec2.listing import Listing, Looks, Sought, listed, member, n
 from mallee.clc.call import Call
 from mallee.clc.db import images, instances, interfaces, key_pairs, network, security_groups, tags
 from mallee.clc.db.tags import Tag
+from mallee.clc.resource_ids import is_id
 from mallee.kernel.db import Tx
 
 if TYPE_CHECKING:
@@ -86,8 +87,9 @@ _KINDS: Mapping[str, Kind] = {
 
 def _kind(resource_id: str) -> Kind:
     """What an id is of. Raises InvalidID for one of nothing that this cloud has."""
-    kind = _KINDS.get(resource_id.partition("-")[0])
-    if kind is None or "-" not in resource_id:
+    prefix = resource_id.partition("-")[0]
+    kind = _KINDS.get(prefix)
+    if kind is None or not is_id(prefix, resource_id):
         raise errors.InvalidID(resource_id)
     return kind
 

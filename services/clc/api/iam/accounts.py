@@ -84,7 +84,7 @@ async def list_accounts(call: Call, _req: dict[str, object]) -> Result:
 async def delete_account(call: Call, req: DeleteAccountRequest) -> None:
     """Forget an account; with Recursive, its users, keys, images and groups too.
 
-    Instances hold machines that must be made.secret, so they are always its owner's to terminate first.
+    Instances hold machines, so they are always its owner's to terminate first.
     """
     _only_admin(call)
     name, recursive = req["AccountName"], req.get("Recursive", False)

@@ -24,7 +24,8 @@ from mallee.clc.api.times import moment
 from mallee.clc.call import Call
 from mallee.clc.db import interfaces, network, security_groups, tags
 from mallee.clc.db.interfaces import Interface
-from mallee.clc.errors import InvalidNetworkInterfaceIDNotFound
+from mallee.clc.errors import InvalidNetworkInterfaceIdMalformed, InvalidNetworkInterfaceIDNotFound
+from mallee.clc.resource_ids import is_id
 from mallee.kernel.db import Tx
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ async def describe_network_interfaces(call: Call, req: DescribeNetworkInterfaces
 
 
 def _by_ids(tx: Tx, account: str, wanted: Sequence[str]) -> Fetch:
+    for one in wanted:
+        if not is_id("eni", one):
+            raise InvalidNetworkInterfaceIdMalformed(one)
     rows = interfaces.by_ids(tx, account, wanted)
     unknown = missing(wanted, {one.id for one in rows})
     if unknown:

@@ -1,4 +1,4 @@
-"""Security groups: made, described, deleted. Their rules are in `security_group_rules`."""
+"""Security groups: made, described, deleted. Their rules are in `rules`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from mallee.clc.errors import (
     CannotDelete,
     DependencyViolation,
     InvalidGroupDuplicate,
-    InvalidGroupIdMalformed,
     InvalidGroupNotFound,
     VPCIdNotSpecified,
 )
@@ -45,8 +44,6 @@ def meant(tx: Tx, account: str, group_id: str | None, name: str | None) -> Group
         InvalidGroupIdMalformed, InvalidGroupNotFound
     """
     if group_id:
-        if not group_id.startswith("sg-"):
-            raise InvalidGroupIdMalformed(group_id)
         return security_groups.get(tx, account, group_id)
     if not name:
         raise MissingParameter("GroupName or GroupId")
@@ -70,7 +67,7 @@ def _check_text(what: str, text: str) -> None:
 )
 async def create_security_group(call: Call, req: CreateSecurityGroupRequestTypeDef) -> Result:
     """A new group of the VPC named, or of the default one. It lets everything out and nothing in."""
-    name, description = req["GroupName"], req["Description"]
+    name, description = req["GroupName"].rstrip(" "), req["Description"]  # trimmed as on EC2
     _check_text("GroupName", name)
     _check_text("GroupDescription", description)
     if name.lower().startswith("sg-"):

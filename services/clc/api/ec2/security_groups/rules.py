@@ -22,6 +22,7 @@ from mallee.clc.errors import (
     InvalidSecurityGroupRuleIdNotFound,
     RulesPerSecurityGroupLimitExceeded,
 )
+from mallee.clc.resource_ids import is_id
 from mallee.kernel.db import Tx
 from mallee.kernel.entropy import resource_id
 
@@ -66,7 +67,7 @@ async def authorize_egress(call: Call, req: AuthorizeSecurityGroupEgressRequestT
         "GroupName",
         "IpPermissions",
         *_ALONE,
-        "SourceSecurityGroupName",
+        *_SOURCE,
         "SecurityGroupRuleIds",
         "DryRun",
     ),
@@ -137,7 +138,7 @@ def _by_ids(there: Iterable[Rule], ids: Sequence[str], req: Mapping[str, Any]) -
         )
     known = {rule.id: rule for rule in there}
     for one in ids:
-        if not one.startswith("sgr-"):
+        if not is_id("sgr", one):
             raise InvalidSecurityGroupRuleIdMalformed(one)
     missing = [one for one in ids if one not in known]
     if missing:

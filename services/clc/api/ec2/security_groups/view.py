@@ -25,11 +25,11 @@ from mallee.clc.call import Call
 from mallee.clc.db import network, security_groups, tags
 from mallee.clc.db.security_groups import Group, Rule
 from mallee.clc.errors import (
-    InvalidGroupIdMalformed,
     InvalidGroupNotFound,
     InvalidSecurityGroupRuleIdMalformed,
     InvalidSecurityGroupRuleIdNotFound,
 )
+from mallee.clc.resource_ids import is_id
 from mallee.kernel.db import Tx
 
 if TYPE_CHECKING:
@@ -119,9 +119,7 @@ def _asked(tx: Tx, account: str, ids: Sequence[str], names: Sequence[str]) -> Fe
     """The groups named in the request, all of which must be there; None if none is named."""
     if not ids and not names:
         return None
-    for one in ids:
-        if not one.startswith("sg-"):
-            raise InvalidGroupIdMalformed(one)
+    security_groups.check_ids(ids)
     home = network.default_vpc(tx, account)
     found = security_groups.by_ids(tx, account, ids) if ids else []
     named = security_groups.by_names(tx, account, home.id, names) if names and home else []
@@ -193,7 +191,7 @@ FetchRules = Callable[[Tx, str, int], Sequence[Rule]]
 
 def _rules_asked(tx: Tx, account: str, wanted: Sequence[str]) -> FetchRules:
     for one in wanted:
-        if not one.startswith("sgr-"):
+        if not is_id("sgr", one):
             raise InvalidSecurityGroupRuleIdMalformed(one)
     found = security_groups.rules_by_ids(tx, account, wanted)
     unknown = missing(wanted, {one.id for one in found})
