@@ -106,6 +106,7 @@ class Client:
             operation=operation,
             version="",
             region="mallee-1",
+            host="cloud.example:8773",
             principal=self.principal,
             invocation_id=invocation,
             parameter_hash=hashlib.sha256(json.dumps(kept, default=str).encode()).hexdigest(),

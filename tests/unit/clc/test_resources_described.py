@@ -204,16 +204,42 @@ async def test_a_tag_of_an_interface_is_shown_with_its_instance(pretend: Pretend
 
 
 @pytest.mark.parametrize(
+    ("operation", "member", "given", "code"),
+    [
+        ("DescribeImages", "ImageIds", "ami-zz", "InvalidAMIID.Malformed"),
+        ("DescribeImages", "ImageIds", "ami-0123456789ABCDEF0", "InvalidAMIID.Malformed"),
+        ("DescribeImages", "ImageIds", "ami-01234567\n", "InvalidAMIID.Malformed"),
+        ("DescribeImages", "ImageIds", "ami-01234567", "InvalidAMIID.NotFound"),
+        ("DescribeSecurityGroups", "GroupIds", "sg-zz", "InvalidGroupId.Malformed"),
+        ("DescribeSecurityGroups", "GroupIds", "sg-01234567", "InvalidGroup.NotFound"),
+        ("DescribeSecurityGroupRules", "SecurityGroupRuleIds", "sgr-zz", "InvalidSecurityGroupRuleId.Malformed"),
+        ("DescribeNetworkInterfaces", "NetworkInterfaceIds", "eni-zz", "InvalidNetworkInterfaceId.Malformed"),
+        ("DescribeNetworkInterfaces", "NetworkInterfaceIds", "x", "InvalidNetworkInterfaceId.Malformed"),
+        ("DescribeSubnets", "SubnetIds", "subnet-zz", "InvalidSubnetID.NotFound"),  # EC2 has no other word
+        ("DescribeVpcs", "VpcIds", "vpc-zz", "InvalidVpcID.NotFound"),
+        ("DescribeKeyPairs", "KeyPairIds", "x", "InvalidKeyPair.NotFound"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_id_is_malformed(
+    admin: Client, operation: str, member: str, given: str, code: str
+) -> None:
+    with refused(code):
+        await admin.ec2(operation, **{member: [given]})
+
+
+@pytest.mark.parametrize(
     ("resource", "code"),
     [
-        ("ami-0", "InvalidAMIID.NotFound"),
-        ("i-0", "InvalidInstanceID.NotFound"),
-        ("eni-0", "InvalidNetworkInterfaceID.NotFound"),
-        ("key-0", "InvalidKeyPair.NotFound"),
-        ("sg-0", "InvalidGroup.NotFound"),
-        ("sgr-0", "InvalidSecurityGroupRuleId.NotFound"),
-        ("subnet-0", "InvalidSubnetID.NotFound"),
-        ("vpc-0", "InvalidVpcID.NotFound"),
+        ("ami-01234567", "InvalidAMIID.NotFound"),
+        ("i-01234567", "InvalidInstanceID.NotFound"),
+        ("eni-01234567", "InvalidNetworkInterfaceID.NotFound"),
+        ("key-01234567", "InvalidKeyPair.NotFound"),
+        ("sg-01234567", "InvalidGroup.NotFound"),
+        ("sgr-01234567", "InvalidSecurityGroupRuleId.NotFound"),
+        ("subnet-01234567", "InvalidSubnetID.NotFound"),
+        ("vpc-01234567", "InvalidVpcID.NotFound"),
+        ("i-zz", "InvalidID"),
+        ("vpc-", "InvalidID"),
         ("vol", "InvalidID"),
         ("x-0", "InvalidID"),
         (IMAGE, "InvalidAMIID.NotFound"),
@@ -304,6 +330,7 @@ async def test_tags_are_listed_by_filter_and_page(admin: Client, stranger: Clien
 
 async def test_the_region_and_its_zones(pretend: PretendCloud, admin: Client) -> None:
     assert await found(admin, "Regions", "RegionName") == ["mallee-1"]
+    assert await found(admin, "Regions", "Endpoint") == ["cloud.example:8773"], "where the caller reached it"
     assert await found(admin, "Regions", "RegionName", **where("region-name", "us-*")) == []
     with refused("InvalidParameterValue", match="us-east-1"):
         await found(admin, "Regions", "RegionName", RegionNames=["us-east-1"])
@@ -323,7 +350,13 @@ async def test_what_an_account_may(admin: Client) -> None:
     (vpc,) = await found(admin, "Vpcs", "VpcId")
     answer = (await admin.ec2("DescribeAccountAttributes"))["AccountAttributes"]
     seen = {one["AttributeName"]: [v["AttributeValue"] for v in one["AttributeValues"]] for one in answer}
-    assert seen == {"supported-platforms": ["VPC"], "default-vpc": [vpc]}
+    assert seen == {
+        "supported-platforms": ["VPC"],
+        "default-vpc": [vpc],
+        "vpc-max-security-groups-per-interface": ["5"],
+        "max-elastic-ips": ["0"],
+        "vpc-max-elastic-ips": ["0"],
+    }
     answer = await admin.ec2("DescribeAccountAttributes", AttributeNames=["default-vpc"])
     assert len(answer["AccountAttributes"]) == 1
     with refused("InvalidParameterValue"):
@@ -406,5 +439,6 @@ async def test_another_accounts_network_does_not_exist(
         (first, *_) = await found(admin, what, key)
         with refused(code, match=first):
             await stranger.ec2(f"Describe{what}", **{parameter: [first]})
-        with refused(code):
-            await stranger.ec2(f"Describe{what}", **{parameter: ["none-0"]})
+        nobodys = f"{first.partition('-')[0]}-0123456789abcdef0"
+        with refused(code, match=nobodys):
+            await stranger.ec2(f"Describe{what}", **{parameter: [nobodys]})

@@ -9,7 +9,7 @@ from mallee.aws.errors import InvalidParameterValue
 from mallee.clc.api.ec2 import ec2
 from mallee.clc.api.ec2.listing import Looks, Sought, member, missing, nothing
 from mallee.clc.call import Call
-from mallee.clc.db import network
+from mallee.clc.db import network, security_groups
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import (
@@ -44,11 +44,15 @@ _ZONE_LOOKS: Looks = {
     "DescribeRegions", accepts=("RegionNames", "AllRegions", "Filters", "DryRun"), filters=_REGION_LOOKS
 )
 async def describe_regions(call: Call, req: DescribeRegionsRequestTypeDef) -> Result:
-    """This cloud is one region, which every account has: AllRegions adds none."""
+    """This cloud is one region, which every account has: AllRegions adds none.
+
+    Its endpoint is where the caller reached it: what the cloud listens at may be any address, or
+    stand behind another door.
+    """
     config, sought = call.cloud.config, Sought(req.get("Filters"), _REGION_LOOKS)
     region = {
         "RegionName": config.region,
-        "Endpoint": f"{config.host}:{config.port}",
+        "Endpoint": call.request.host,
         "OptInStatus": "opt-in-not-required",
     }
     unknown = missing(req.get("RegionNames", ()), {config.region})
@@ -116,6 +120,9 @@ async def describe_account_attributes(call: Call, req: DescribeAccountAttributes
     values = {
         "supported-platforms": "VPC",
         "default-vpc": home.id if home else "none",
+        "vpc-max-security-groups-per-interface": str(security_groups.GROUPS_PER_INTERFACE),
+        "max-elastic-ips": "0",  # there are none yet
+        "vpc-max-elastic-ips": "0",
         **({"max-instances": str(limit)} if limit else {}),
     }
     wanted: Sequence[str] = req.get("AttributeNames") or tuple(values)
