@@ -44,14 +44,13 @@ class RootOnly:
             raise _denied(
                 request.service,
                 f"User: {principal.arn} is not authorized to perform: {request.service}:{action.name} because"
-                " no identity-based policy allows the action. This cloud has no policies yet: use an access"
-                " key of the account's root.",
+                f" no identity-based policy allows the {request.service}:{action.name} action. This cloud has"
+                " no policies yet: use an access key of the account's root.",
             )
         if principal.account_id != self._admin and (asked in _OPERATORS or _names_a_node(parameters)):
             raise _denied(
                 request.service,
-                f"You are not authorized to perform this operation: {action.name} on nodes is for the"
-                " account that the cloud was made with.",
+                f"{action.name} on nodes is for the account that the cloud was made with.",
             )
 
 
@@ -62,5 +61,8 @@ def _names_a_node(parameters: Mapping[str, Any]) -> bool:
     return bool(named or parameters.get("HostId"))
 
 
-def _denied(service: str, message: str) -> AwsError:
-    return UnauthorizedOperation(message) if service == "ec2" else AccessDenied(message)
+def _denied(service: str, why: str) -> AwsError:
+    """EC2 begins each refusal with the same sentence, which clients look for."""
+    if service == "ec2":
+        return UnauthorizedOperation(f"You are not authorized to perform this operation. {why}")
+    return AccessDenied(why)

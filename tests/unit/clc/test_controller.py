@@ -12,7 +12,7 @@ import pytest
 
 from mallee.aws.actions import Action
 from mallee.aws.context import Principal
-from mallee.aws.errors import UnauthorizedOperation
+from mallee.aws.errors import AwsError, UnauthorizedOperation
 from mallee.clc.app import CloudController, tables
 from mallee.clc.authorise import RootOnly
 from mallee.clc.bootstrap import BUILT_IN, FIRST_KEY
@@ -93,6 +93,27 @@ async def allowed(pretend: PretendCloud, who: Principal, operation: str, **param
     except UnauthorizedOperation:
         return False
     return True
+
+
+async def test_a_refusal_says_who_may_not_do_what(pretend: PretendCloud) -> None:
+    arn = "arn:aws:iam::111111111111:user/ada"
+    request = pretend.request("RunInstances", "111111111111", None, {})
+    request.principal = Principal("111111111111", arn, "AIDA1", "AKIA1")
+    authoriser = RootOnly(pretend.cloud.admin_account)
+    said = {
+        "ec2": "You are not authorized to perform this operation. User: "
+        f"{arn} is not authorized to perform: ec2:RunInstances because no identity-based policy allows the "
+        "ec2:RunInstances action.",
+        "iam": f"User: {arn} is not authorized to perform: iam:ListUsers because no identity-based policy "
+        "allows the iam:ListUsers action.",
+    }
+    for service, operation in (("ec2", "RunInstances"), ("iam", "ListUsers")):
+        request.service = service
+        with pytest.raises(AwsError) as denied:
+            await authoriser.authorise(request, tables()[service].handlers[operation], {})
+        assert denied.value.message.startswith(said[service])
+        assert denied.value.status == 403
+        assert denied.value.code == ("UnauthorizedOperation" if service == "ec2" else "AccessDenied")
 
 
 async def test_roots_do_everything_and_users_nothing(pretend: PretendCloud) -> None:
