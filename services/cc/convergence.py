@@ -6,6 +6,7 @@ only for the generation that the row names, on the node that the row names.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -102,6 +103,10 @@ class Convergence:
     async def converge(self, wishes: Sequence[Wish]) -> None:
         """Take wishes over; durable when this returns, and only then ordered."""
         changed = [wish.instance_id for wish in wishes if self._take_over(wish)]
+        await asyncio.shield(self._commit_and_order(changed))
+
+    async def _commit_and_order(self, changed: Sequence[str]) -> None:
+        """Whole, even if the caller dies meanwhile: the same wish again is no news, and nobody would order it."""
         await self._ledger.journal.commit()
         self.order(changed)
 
@@ -186,6 +191,9 @@ class Convergence:
         """
         changed = [fact.instance_id for fact in facts if self._weigh(host, fact)]
         restarted, self._restarted = self._restarted, []
+        await asyncio.shield(self._commit_and_touch(changed, restarted))
+
+    async def _commit_and_touch(self, changed: Sequence[str], restarted: Sequence[str]) -> None:
         await self._ledger.journal.commit()
         self._touch(changed)
         self.order(restarted)
