@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -232,6 +232,69 @@ async def test_a_source_that_dies_is_resumed_when_it_is_back(zone: AZone) -> Non
     await zone.dial(home)
     await ended(zone, migration)
     await at_home(Scene(zone.cc.desk.saga(), {}, zone))
+
+
+async def test_a_destination_that_dies_after_the_commit_point_runs_the_guest_when_it_is_back(
+    zone: AZone,
+) -> None:
+    """Its copy is the guest, and nothing but this migration may wake it."""
+    home, away = zone.nodes
+    away.fail["activate"] = AWAY
+    migration = await migrate(zone)
+    away.line = None
+    await zone.pass_time(60, home)
+    assert zone.cc.nodes.is_fenced(1)
+    assert migration.open
+    away.fail.clear()
+    await zone.dial(away)
+    await ended(zone, migration)
+    assert migration.state == "completed"
+    await at_destination(Scene(zone.cc.desk.saga(), {}, zone))
+
+
+async def test_a_source_that_dies_with_the_guest_paused_runs_it_when_it_is_back(zone: AZone) -> None:
+    home, away = zone.nodes
+    away.fail["verify"] = home.fail["resume"] = AWAY
+    migration = await migrate(zone)
+    assert await settled(zone, lambda: home.guests == {("i-1", 1): Phase.PAUSED})
+    home.line = None
+    away.fail.clear()
+    await zone.pass_time(60, away)
+    assert zone.cc.nodes.is_fenced(0)
+    assert zone.free() == [TAKEN, FULL]  # the destination has its room back, however long it takes
+    home.fail.clear()
+    await zone.dial(home)
+    await ended(zone, migration)
+    assert migration.state == "failed"
+    await at_home(Scene(zone.cc.desk.saga(), {}, zone))
+
+
+@pytest.mark.parametrize("power", [Power.STOPPED, Power.TERMINATED])
+@pytest.mark.parametrize("where", ["source", "destination"])
+async def test_a_migration_does_not_outlive_its_guest_on_a_dead_node(
+    zone: AZone, where: str, power: Power
+) -> None:
+    home, away = zone.nodes
+    dead, alive = (home, away) if where == "source" else (away, home)
+    dead.fail = {"activate": AWAY, "resume": AWAY}
+    if where == "source":
+        away.fail["verify"] = AWAY
+    migration = await migrate(zone)
+    await settled(zone, lambda: home.guests == {("i-1", 1): Phase.PAUSED})
+    dead.line = None
+    away.fail.pop("verify", None)
+    await zone.pass_time(60, alive)
+    assert migration.open
+    await zone.wish("i-1", 2, power)
+    await ended(zone, migration, alive)
+    assert zone.phase("i-1") == power.value
+    assert zone.free() == [FULL, FULL]
+
+
+async def settled(zone: AZone, true: Callable[[], bool]) -> bool:
+    """Whether it comes to be with hardly any time."""
+    await zone.until(true, step=0.01)
+    return true()
 
 
 async def test_a_guest_does_not_wait_for_longer_than_its_node(zone: AZone) -> None:

@@ -177,9 +177,13 @@ class Desk:
         return migration.id if migration else ""
 
     def wants_out(self, instance_id: str) -> None:
-        """A later wish ends the instance's migration, if it is not too late for that."""
+        """A later wish ends the instance's migration, or frees it from waiting for a dead node."""
         migration = self._of_instance.get(instance_id)
-        if migration is not None and not self.moved(migration):
+        if migration is None:
+            return
+        if self.moved(migration):
+            self.engine.hasten(migration.id)
+        else:
             self._spawn(self._cancel(migration))
 
     def in_transit(self, instance_id: str, host: int, generation: int) -> bool:
@@ -356,6 +360,10 @@ class Desk:
             and migration.destination_generation > 0
             and (row.generation >= migration.destination_generation)
         )
+
+    def stands(self, instance_id: str, host: int, generation: int) -> bool:
+        row = self.ledger.placements.rows.get(instance_id)
+        return row is not None and (row.host, row.generation) == (host, generation)
 
     def move(self, migration: Migration) -> None:
         row = self.ledger.placements.rows.get(migration.instance_id)

@@ -56,6 +56,9 @@ class World(Protocol):
     def moved(self, migration: Migration) -> bool:
         """Whether the placement is the destination's."""
 
+    def stands(self, instance_id: str, host: int, generation: int) -> bool:
+        """Whether this copy on this node is still the guest."""
+
     async def save(self, migration: Migration) -> None:
         """Make everything that was decided durable, the migration as it stands with it."""
 
@@ -103,13 +106,17 @@ class Move:
                 raise
             _log.warning("copy left behind on a lost node", migration=self.migration.id)
 
-    async def go_on_at_source(self) -> None:
-        """A runs its guest again, at full speed. One that has ended meanwhile, or is fenced, has nothing to resume."""
+    async def go_on_at_source(self, *, paused: bool) -> None:
+        """A runs its guest again, at full speed. One that has ended meanwhile has nothing to resume.
+
+        A guest that this migration paused is resumed by it and nobody else, however long its node is away.
+        """
+        m = self.migration
         try:
             await self.source.resume(self.guest)
         except Fault as fault:
-            gone = fault.kind in {Kind.NOT_FOUND, Kind.STALE} and fault.code != "no-such-node"
-            if not gone and not (_passing(fault) and self.world.is_fenced(self.migration.source)):
+            owed = paused and self.world.stands(m.instance_id, m.source, m.generation)
+            if not _gone(fault) and not (_passing(fault) and self.world.is_fenced(m.source) and not owed):
                 raise
 
     def measure_downtime(self, handed: HandedOver) -> float:
@@ -184,7 +191,7 @@ class IterativePreCopy(Step[Move]):
 
     async def undo(self, m: Move, _done: Any, /) -> None:
         await m.drop_copy()
-        await m.go_on_at_source()
+        await m.go_on_at_source(paused=False)
 
 
 class StopAndCopy(Step[Move]):
@@ -204,7 +211,9 @@ class StopAndCopy(Step[Move]):
 
     async def undo(self, m: Move, _done: Any, /) -> None:
         await m.drop_copy()
-        await m.go_on_at_source()
+        m.world.ledger.reservations.drop(m.migration.incoming)  # A may be long in coming back
+        await m.world.save(m.migration)
+        await m.go_on_at_source(paused=True)
 
 
 class Commitment(Step[Move]):
@@ -259,12 +268,16 @@ class Activation(Step[Move]):
         await m.world.save(m.migration)
 
     async def _run_at_destination(self, m: Move) -> None:
-        """A copy that is gone again was ended by a later wish, or died with its node: convergence has it."""
+        """A copy that is gone again was ended by a later wish, or died with its node: convergence has it.
+
+        One that is still the guest is woken by nobody else, however long its node is away.
+        """
+        to = m.migration
         try:
             await m.destination.activate(m.copy)
         except Fault as fault:
-            gone = fault.kind in {Kind.NOT_FOUND, Kind.STALE} and fault.code != "no-such-node"
-            if not gone and not (_passing(fault) and m.world.is_fenced(m.migration.destination)):
+            owed = m.world.stands(to.instance_id, to.destination, to.destination_generation)
+            if not _gone(fault) and not (_passing(fault) and m.world.is_fenced(to.destination) and not owed):
                 raise
             return
         if not m.migration.downtime_ms:
@@ -277,8 +290,7 @@ class Activation(Step[Move]):
         try:
             await m.source.discard(m.guest)
         except Fault as fault:
-            gone = fault.kind in {Kind.NOT_FOUND, Kind.STALE} and fault.code != "no-such-node"
-            if not gone and not (_passing(fault) and m.world.is_lost(m.migration.source)):
+            if not _gone(fault) and not (_passing(fault) and m.world.is_lost(m.migration.source)):
                 raise
 
 
@@ -289,6 +301,10 @@ def cancelled(migration: Migration) -> Fault:
 
 def _passing(fault: Fault) -> bool:
     return fault.kind is Kind.UNAVAILABLE
+
+
+def _gone(fault: Fault) -> bool:
+    return fault.kind in {Kind.NOT_FOUND, Kind.STALE} and fault.code != "no-such-node"
 
 
 STAGES: tuple[Step[Move], ...] = (
