@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from mallee.cc.db.schema import METADATA
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 from mallee.kernel.errors import Fault, Kind
 
 EPOCHS = sa.Table(
@@ -15,8 +15,10 @@ EPOCHS = sa.Table(
     sa.Column("epoch", sa.BigInteger, nullable=False),
 )
 
-_RAISE = sa.update(EPOCHS).where(EPOCHS.c.zone == sa.bindparam("at")).values(epoch=EPOCHS.c.epoch + 1)
-_HOLD = (
+_RAISE = Prepared(
+    sa.update(EPOCHS).where(EPOCHS.c.zone == sa.bindparam("at")).values(epoch=EPOCHS.c.epoch + 1)
+)
+_HOLD = Prepared(
     sa.update(EPOCHS)
     .where(EPOCHS.c.zone == sa.bindparam("at"), EPOCHS.c.epoch == sa.bindparam("mine"))
     .values(epoch=EPOCHS.c.epoch)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from mallee.cc.db.schema import METADATA
 from mallee.cc.db.upsert import Upsert
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 
 class NodeRow(NamedTuple):
@@ -51,7 +51,7 @@ NODES = sa.Table(
 )
 
 _UPSERT = Upsert(NODES)
-_ALL = sa.select(NODES).order_by(NODES.c.number)
+_ALL = Prepared(sa.select(NODES).order_by(NODES.c.number))
 
 
 def save(tx: Tx, rows: Sequence[NodeRow]) -> None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from mallee.cc.db.schema import METADATA
 from mallee.cc.db.upsert import Upsert
 from mallee.domain.guest import Cause, Phase, Power, Resources
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 
 class Placement(NamedTuple):
@@ -91,8 +91,8 @@ PLACEMENTS = sa.Table(
 )
 
 _UPSERT = Upsert(PLACEMENTS)
-_ALL = sa.select(PLACEMENTS)
-_DELETE = sa.delete(PLACEMENTS).where(PLACEMENTS.c.instance_id == sa.bindparam("gone"))
+_ALL = Prepared(sa.select(PLACEMENTS))
+_DELETE = Prepared(sa.delete(PLACEMENTS).where(PLACEMENTS.c.instance_id == sa.bindparam("gone")))
 
 
 def save(tx: Tx, rows: Sequence[Placement]) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from mallee.cc.db.schema import METADATA
 from mallee.cc.db.upsert import Upsert
 from mallee.domain.guest import Resources
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 
 class Reservation(NamedTuple):
@@ -36,7 +36,7 @@ RESERVATIONS = sa.Table(
 )
 
 _UPSERT = Upsert(RESERVATIONS)
-_DELETE = sa.delete(RESERVATIONS).where(RESERVATIONS.c.taker == sa.bindparam("gone"))
+_DELETE = Prepared(sa.delete(RESERVATIONS).where(RESERVATIONS.c.taker == sa.bindparam("gone")))
 
 
 def save(tx: Tx, rows: Sequence[Reservation]) -> None:

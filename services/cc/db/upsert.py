@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 
 class Upsert:
@@ -19,9 +19,11 @@ class Upsert:
         # Text, since a work function does not know which of the two dialects' inserts to use.
         columns, values = ", ".join(names), ", ".join(f":{name}" for name in names)
         settings = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key)
-        self._statement = sa.text(
-            f"INSERT INTO {table.name} ({columns}) VALUES ({values}) "  # noqa: S608 - names of our own tables
-            f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {settings}"
+        self._statement = Prepared(
+            sa.text(
+                f"INSERT INTO {table.name} ({columns}) VALUES ({values}) "  # noqa: S608 - names of our own tables
+                f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {settings}"
+            )
         )
 
     def __call__(self, tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:

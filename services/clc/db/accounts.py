@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from mallee.clc.db.metadata import metadata
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 from mallee.kernel.entropy import Entropy
 
 KEYS_PER_USER = 2
@@ -115,39 +115,47 @@ class Signer(NamedTuple):
 
 _U = users.c
 _K = access_keys.c
-_ACCOUNTS = select(accounts).order_by(accounts.c.name)
-_ADMIN = select(accounts).where(accounts.c.is_admin)
-_ACCOUNT = select(accounts).where(accounts.c.id == bindparam("id"))
-_ACCOUNT_NAMED = select(accounts).where(accounts.c.name == bindparam("name"))
-_DELETE_ACCOUNT = delete(accounts).where(accounts.c.id == bindparam("b_id"))
-_USER = select(users).where(_U.account_id == bindparam("account"), _U.name_key == bindparam("name_key"))
-_USER_BY_ID = select(users).where(_U.account_id == bindparam("account"), _U.id == bindparam("id"))
-_USERS = (
+_ACCOUNTS = Prepared(select(accounts).order_by(accounts.c.name))
+_ADMIN = Prepared(select(accounts).where(accounts.c.is_admin))
+_ACCOUNT = Prepared(select(accounts).where(accounts.c.id == bindparam("id")))
+_ACCOUNT_NAMED = Prepared(select(accounts).where(accounts.c.name == bindparam("name")))
+_DELETE_ACCOUNT = Prepared(delete(accounts).where(accounts.c.id == bindparam("b_id")))
+_USER = Prepared(
+    select(users).where(_U.account_id == bindparam("account"), _U.name_key == bindparam("name_key"))
+)
+_USER_BY_ID = Prepared(select(users).where(_U.account_id == bindparam("account"), _U.id == bindparam("id")))
+_USERS = Prepared(
     select(users)
     .where(_U.account_id == bindparam("account"), _U.name_key > bindparam("after"))
     .order_by(_U.name_key)
     .limit(bindparam("size"))
 )
-_DELETE_USER = delete(users).where(_U.account_id == bindparam("account"), _U.id == bindparam("b_id"))
-_KEYS = (
+_DELETE_USER = Prepared(
+    delete(users).where(_U.account_id == bindparam("account"), _U.id == bindparam("b_id"))
+)
+_KEYS = Prepared(
     select(access_keys)
     .where(_K.account_id == bindparam("account"), _K.user_id == bindparam("user"), _K.id > bindparam("after"))
     .order_by(_K.id)
     .limit(bindparam("size"))
 )
-_KEY = select(access_keys).where(
-    _K.id == bindparam("id"), _K.account_id == bindparam("account"), _K.user_id == bindparam("user")
+_KEY = Prepared(
+    select(access_keys).where(
+        _K.id == bindparam("id"), _K.account_id == bindparam("account"), _K.user_id == bindparam("user")
+    )
 )
-_SIGNER = (
+_SIGNER = Prepared(
     select(access_keys, _U.name, _U.path)
     .outerjoin(users, _U.id == _K.user_id)
     .where(_K.id == bindparam("id"))
 )
-_SET_STATUS = update(access_keys).where(_K.id == bindparam("b_id")).values(status=bindparam("new_status"))
-_DELETE_KEY = delete(access_keys).where(_K.id == bindparam("b_id"))
-_DROP_KEYS = delete(access_keys).where(_K.account_id == bindparam("account"))
-_DROP_USERS = delete(users).where(_U.account_id == bindparam("account"))
-_COUNT_USERS = select(func.count()).select_from(users).where(_U.account_id == bindparam("account"))
+_SET_STATUS = Prepared(
+    update(access_keys).where(_K.id == bindparam("b_id")).values(status=bindparam("new_status"))
+)
+_DELETE_KEY = Prepared(delete(access_keys).where(_K.id == bindparam("b_id")))
+_DROP_KEYS = Prepared(delete(access_keys).where(_K.account_id == bindparam("account")))
+_DROP_USERS = Prepared(delete(users).where(_U.account_id == bindparam("account")))
+_COUNT_USERS = Prepared(select(func.count()).select_from(users).where(_U.account_id == bindparam("account")))
 
 
 def new_account_id(entropy: Entropy) -> str:
@@ -217,7 +225,8 @@ def users_page(tx: Tx, account_id: str, after: str = "", size: int = 100) -> lis
 
 
 def count_users(tx: Tx, account_id: str) -> int:
-    return tx.execute(_COUNT_USERS, {"account": account_id}).scalar_one()
+    count: int = tx.execute(_COUNT_USERS, {"account": account_id}).scalar_one()
+    return count
 
 
 def new_user(

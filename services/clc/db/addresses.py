@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import BigInteger, Column, String, Table, bindparam, delete, insert, select, update
 
 from mallee.clc.db.metadata import metadata
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 free_addresses = Table(
     "free_addresses",
@@ -32,18 +32,24 @@ class _Range(NamedTuple):
 _AT_ONCE = 64
 _C = free_addresses.c
 _HERE = _C.subnet_id == bindparam("subnet")
-_BEHIND = (
+_BEHIND = Prepared(
     select(_C.low, _C.high)
     .where(_HERE, _C.low > bindparam("after"))
     .order_by(_C.low)
     .limit(bindparam("limit"))
 )
-_LAST_UP_TO = select(_C.low, _C.high).where(_HERE, _C.low <= bindparam("at")).order_by(_C.low.desc()).limit(1)
-_ADD = insert(free_addresses)
-_DROP = delete(free_addresses).where(_HERE, _C.low == bindparam("at"))
-_MOVE_LOW = update(free_addresses).where(_HERE, _C.low == bindparam("at")).values(low=bindparam("to_low"))
-_MOVE_HIGH = update(free_addresses).where(_HERE, _C.low == bindparam("at")).values(high=bindparam("to_high"))
-_ABANDON = delete(free_addresses).where(_HERE)
+_LAST_UP_TO = Prepared(
+    select(_C.low, _C.high).where(_HERE, _C.low <= bindparam("at")).order_by(_C.low.desc()).limit(1)
+)
+_ADD = Prepared(insert(free_addresses))
+_DROP = Prepared(delete(free_addresses).where(_HERE, _C.low == bindparam("at")))
+_MOVE_LOW = Prepared(
+    update(free_addresses).where(_HERE, _C.low == bindparam("at")).values(low=bindparam("to_low"))
+)
+_MOVE_HIGH = Prepared(
+    update(free_addresses).where(_HERE, _C.low == bindparam("at")).values(high=bindparam("to_high"))
+)
+_ABANDON = Prepared(delete(free_addresses).where(_HERE))
 
 
 def found(tx: Tx, subnet_id: str, low: int, high: int) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from mallee.clc.db.metadata import metadata
 from mallee.clc.errors import InvalidAMIIDMalformed, InvalidAMIIDNotFound
 from mallee.clc.resource_ids import is_id
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 images = Table(
     "images",
@@ -67,27 +67,29 @@ class Image(NamedTuple):
 
 
 _VISIBLE = or_(images.c.account_id == bindparam("account"), images.c.public)
-_GET = select(images).where(images.c.id == bindparam("id"), _VISIBLE)
-_BY_IDS = (
+_GET = Prepared(select(images).where(images.c.id == bindparam("id"), _VISIBLE))
+_BY_IDS = Prepared(
     select(images).where(images.c.id.in_(bindparam("ids", expanding=True)), _VISIBLE).order_by(images.c.id)
 )
-_PAGE = (
+_PAGE = Prepared(
     select(images)
     .where(images.c.id > bindparam("after"), _VISIBLE)
     .order_by(images.c.id)
     .limit(bindparam("size"))
 )
-_OWNED = (
+_OWNED = Prepared(
     select(images)
     .where(images.c.account_id == bindparam("account"), images.c.id > bindparam("after"))
     .order_by(images.c.id)
     .limit(bindparam("size"))
 )
-_DROP = delete(images).where(images.c.account_id == bindparam("account"))
-_BY_NAME = select(images.c.id).where(
-    images.c.account_id == bindparam("account"), images.c.name == bindparam("name")
+_DROP = Prepared(delete(images).where(images.c.account_id == bindparam("account")))
+_BY_NAME = Prepared(
+    select(images.c.id).where(images.c.account_id == bindparam("account"), images.c.name == bindparam("name"))
 )
-_DELETE = delete(images).where(images.c.id == bindparam("b_id"), images.c.account_id == bindparam("account"))
+_DELETE = Prepared(
+    delete(images).where(images.c.id == bindparam("b_id"), images.c.account_id == bindparam("account"))
+)
 
 
 def check_id(image_id: str) -> None:
@@ -128,7 +130,8 @@ def owned(tx: Tx, account: str, after: str = "", size: int = 1000) -> list[Image
 
 def named(tx: Tx, account: str, name: str) -> str | None:
     """The id of the account's image of that name."""
-    return tx.execute(_BY_NAME, {"account": account, "name": name}).scalar()
+    found: str | None = tx.execute(_BY_NAME, {"account": account, "name": name}).scalar()
+    return found
 
 
 def add(tx: Tx, image: Image) -> None:

@@ -36,7 +36,7 @@ from sqlalchemy import (
 from mallee.clc.db.metadata import metadata
 from mallee.clc.errors import InvalidInstanceIDNotFound
 from mallee.clc.instance import State
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 
 class MetadataOptions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -209,68 +209,76 @@ _STATE_COLUMNS = (
 )
 _DETAIL_COLUMNS = ("version", "instance_type", "details")
 
-_INSERT = insert(instances)
-_INSERT_USER_DATA = insert(user_data)
-_BY_IDS = select(instances).where(_of.id.in_(bindparam("ids", expanding=True)))
-_MINE = select(instances).where(
-    _of.account_id == bindparam("account_id"), _of.id.in_(bindparam("ids", expanding=True))
+_INSERT = Prepared(insert(instances))
+_INSERT_USER_DATA = Prepared(insert(user_data))
+_BY_IDS = Prepared(select(instances).where(_of.id.in_(bindparam("ids", expanding=True))))
+_MINE = Prepared(
+    select(instances).where(
+        _of.account_id == bindparam("account_id"), _of.id.in_(bindparam("ids", expanding=True))
+    )
 )
-_SAVE_STATE = (
+_SAVE_STATE = Prepared(
     update(instances)
     .where(_of.id == bindparam("at_id"))
     .values({name: bindparam(f"to_{name}") for name in _STATE_COLUMNS})
 )
-_SAVE_DETAILS = (
+_SAVE_DETAILS = Prepared(
     update(instances)
     .where(_of.id == bindparam("at_id"))
     .values({name: bindparam(f"to_{name}") for name in _DETAIL_COLUMNS})
 )
-_BARE = (
+_BARE = Prepared(
     update(instances).where(_of.id == bindparam("at_id")).values(vpc_id="", subnet_id="", private_address="")
 )
-_TOUCH = update(instances).where(_of.id.in_(bindparam("ids", expanding=True))).values(version=_of.version + 1)
-_UNSETTLED = (
+_TOUCH = Prepared(
+    update(instances).where(_of.id.in_(bindparam("ids", expanding=True))).values(version=_of.version + 1)
+)
+_UNSETTLED = Prepared(
     select(_of.id)
     .where(_of.zone == bindparam("zone"), _of.unsettled, _of.id > bindparam("after"))
     .order_by(_of.id)
     .limit(bindparam("limit"))
 )
-_LIVING = (
+_LIVING = Prepared(
     select(_of.id)
     .where(_of.zone == bindparam("zone"), _of.state != int(State.TERMINATED), _of.id > bindparam("after"))
     .order_by(_of.id)
     .limit(bindparam("limit"))
 )
-_ON_HOST = (
+_ON_HOST = Prepared(
     select(_of.id)
     .where(_of.host_id == bindparam("host_id"), _of.state != int(State.TERMINATED))
     .order_by(_of.id)
 )
-_UNSETTLE = (
+_UNSETTLE = Prepared(
     update(instances)
     .where(_of.id.in_(bindparam("ids", expanding=True)), _of.unsettled == false())
     .values(unsettled=True)
 )
-_OVER = (
+_OVER = Prepared(
     select(_of.id, _of.account_id)
     .where(_is_over, _of.changed_ms < bindparam("before_ms"), ~_of.unsettled)
     .order_by(_of.changed_ms, _of.id)
     .limit(bindparam("limit"))
 )
-_LATE = (
+_LATE = Prepared(
     select(instances)
     .where(_of.unsettled, _of.changed_ms < bindparam("before_ms"))
     .order_by(_of.zone, _of.id)
     .limit(bindparam("limit"))
 )
-_COUNT = select(func.count()).where(
-    _of.account_id == bindparam("account_id"), _of.state != int(State.TERMINATED)
+_COUNT = Prepared(
+    select(func.count()).where(_of.account_id == bindparam("account_id"), _of.state != int(State.TERMINATED))
 )
-_USER_DATA = select(user_data.c.instance_id, user_data.c.data).where(
-    user_data.c.instance_id.in_(bindparam("ids", expanding=True))
+_USER_DATA = Prepared(
+    select(user_data.c.instance_id, user_data.c.data).where(
+        user_data.c.instance_id.in_(bindparam("ids", expanding=True))
+    )
 )
-_FORGET = delete(instances).where(_of.id.in_(bindparam("ids", expanding=True)))
-_FORGET_USER_DATA = delete(user_data).where(user_data.c.instance_id.in_(bindparam("ids", expanding=True)))
+_FORGET = Prepared(delete(instances).where(_of.id.in_(bindparam("ids", expanding=True))))
+_FORGET_USER_DATA = Prepared(
+    delete(user_data).where(user_data.c.instance_id.in_(bindparam("ids", expanding=True)))
+)
 
 
 def decode(details: bytes) -> Details:
@@ -370,7 +378,8 @@ def forget(tx: Tx, ids: Sequence[str]) -> None:
 
 def count_living(tx: Tx, account: str) -> int:
     """How many of an account's instances have not ended."""
-    return tx.execute(_COUNT, {"account_id": account}).scalar_one()
+    count: int = tx.execute(_COUNT, {"account_id": account}).scalar_one()
+    return count
 
 
 def keep_user_data(tx: Tx, ids: Sequence[str], data: bytes) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from mallee.clc.db import network, tags
 from mallee.clc.db.metadata import metadata
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 network_interfaces = Table(
     "network_interfaces",
@@ -78,19 +78,19 @@ class Interface(NamedTuple):
 
 
 _N = network_interfaces.c
-_HELD = select(network_interfaces).where(_N.instance_id.in_(bindparam("instances", expanding=True)))
-_BY_IDS = (
+_HELD = Prepared(select(network_interfaces).where(_N.instance_id.in_(bindparam("instances", expanding=True))))
+_BY_IDS = Prepared(
     select(network_interfaces)
     .where(_N.account_id == bindparam("account"), _N.id.in_(bindparam("ids", expanding=True)))
     .order_by(_N.id)
 )
-_PAGE = (
+_PAGE = Prepared(
     select(network_interfaces)
     .where(_N.account_id == bindparam("account"), _N.id > bindparam("after"))
     .order_by(_N.id)
     .limit(bindparam("size"))
 )
-_OF_GROUP = (
+_OF_GROUP = Prepared(
     select(network_interfaces)
     .join(interface_groups, interface_groups.c.interface_id == _N.id)
     .where(
@@ -100,22 +100,24 @@ _OF_GROUP = (
     .order_by(_N.id)
     .distinct()
 )
-_GROUPS = (
+_GROUPS = Prepared(
     select(interface_groups)
     .where(interface_groups.c.interface_id.in_(bindparam("ids", expanding=True)))
     .order_by(interface_groups.c.interface_id, interface_groups.c.group_id)
 )
-_GUARDS = select(exists().where(interface_groups.c.group_id == bindparam("group")))
-_DELETE = delete(network_interfaces).where(_N.id.in_(bindparam("ids", expanding=True)))
-_UNGROUP = delete(interface_groups).where(
-    interface_groups.c.interface_id.in_(bindparam("ids", expanding=True))
+_INSERT = Prepared(insert(network_interfaces))
+_JOIN_GROUPS = Prepared(insert(interface_groups))
+_GUARDS = Prepared(select(exists().where(interface_groups.c.group_id == bindparam("group"))))
+_DELETE = Prepared(delete(network_interfaces).where(_N.id.in_(bindparam("ids", expanding=True))))
+_UNGROUP = Prepared(
+    delete(interface_groups).where(interface_groups.c.interface_id.in_(bindparam("ids", expanding=True)))
 )
-_CHECK = (
+_CHECK = Prepared(
     update(network_interfaces)
     .where(_N.id.in_(bindparam("ids", expanding=True)))
     .values(source_dest_check=bindparam("wanted"))
 )
-_DETACH = (
+_DETACH = Prepared(
     update(network_interfaces)
     .where(_N.id.in_(bindparam("ids", expanding=True)))
     .values(status="available", instance_id="", attachment_id="", attached_ms=0, device_index=0)
@@ -132,14 +134,14 @@ def insert_interfaces(tx: Tx, rows: Sequence[Interface], groups: Sequence[Sequen
     """Keep new interfaces, each with its group ids; addresses came from `network.allocate`."""
     if not rows:
         return
-    tx.execute(insert(network_interfaces), [row._asdict() for row in rows])
+    tx.execute(_INSERT, [row._asdict() for row in rows])
     links = [
         {"interface_id": row.id, "group_id": group}
         for row, guarding in zip(rows, groups, strict=True)
         for group in guarding
     ]
     if links:
-        tx.execute(insert(interface_groups), links)
+        tx.execute(_JOIN_GROUPS, links)
 
 
 def release(tx: Tx, instance_ids: Collection[str]) -> None:
@@ -176,7 +178,7 @@ def regroup(tx: Tx, interface_ids: Collection[str], groups: Iterable[str]) -> No
     tx.execute(_UNGROUP, {"ids": list(interface_ids)})
     links = [{"interface_id": one, "group_id": group} for one in interface_ids for group in guarding]
     if links:
-        tx.execute(insert(interface_groups), links)
+        tx.execute(_JOIN_GROUPS, links)
 
 
 def check_source_dest(tx: Tx, interface_ids: Collection[str], *, wanted: bool) -> None:

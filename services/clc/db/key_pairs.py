@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Column, Index, String, Table, Text, bindparam
 
 from mallee.clc.db.metadata import metadata
 from mallee.clc.errors import InvalidKeyPairNotFound
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 key_pairs = Table(
     "key_pairs",
@@ -37,17 +37,23 @@ class KeyPair(NamedTuple):
     created_ms: int
 
 
-_GET = select(key_pairs).where(
-    key_pairs.c.account_id == bindparam("account"), key_pairs.c.name == bindparam("name")
+_GET = Prepared(
+    select(key_pairs).where(
+        key_pairs.c.account_id == bindparam("account"), key_pairs.c.name == bindparam("name")
+    )
 )
-_BY_ID = select(key_pairs).where(
-    key_pairs.c.account_id == bindparam("account"), key_pairs.c.id == bindparam("id")
+_BY_ID = Prepared(
+    select(key_pairs).where(key_pairs.c.account_id == bindparam("account"), key_pairs.c.id == bindparam("id"))
 )
-_ALL = select(key_pairs).where(key_pairs.c.account_id == bindparam("account")).order_by(key_pairs.c.name)
-_DELETE = delete(key_pairs).where(
-    key_pairs.c.account_id == bindparam("account"), key_pairs.c.name == bindparam("b_name")
+_ALL = Prepared(
+    select(key_pairs).where(key_pairs.c.account_id == bindparam("account")).order_by(key_pairs.c.name)
 )
-_DROP = delete(key_pairs).where(key_pairs.c.account_id == bindparam("account"))
+_DELETE = Prepared(
+    delete(key_pairs).where(
+        key_pairs.c.account_id == bindparam("account"), key_pairs.c.name == bindparam("b_name")
+    )
+)
+_DROP = Prepared(delete(key_pairs).where(key_pairs.c.account_id == bindparam("account")))
 
 
 def find(tx: Tx, account: str, name: str) -> KeyPair | None:

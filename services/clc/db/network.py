@@ -34,7 +34,7 @@ from mallee.clc.errors import (
     InvalidSubnetIDNotFound,
     InvalidVpcIDNotFound,
 )
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 from mallee.kernel.entropy import Entropy, resource_id
 
 RESERVED_LOW = 4
@@ -118,26 +118,30 @@ class VpcIds(NamedTuple):
         )
 
 
-_VPCS = select(vpcs).where(vpcs.c.account_id == bindparam("account")).order_by(vpcs.c.id)
-_DEFAULT_VPC = select(vpcs).where(vpcs.c.account_id == bindparam("account"), vpcs.c.is_default)
-_SUBNETS = select(subnets).where(subnets.c.account_id == bindparam("account")).order_by(subnets.c.id)
-_DEFAULTS = (
+_VPCS = Prepared(select(vpcs).where(vpcs.c.account_id == bindparam("account")).order_by(vpcs.c.id))
+_DEFAULT_VPC = Prepared(select(vpcs).where(vpcs.c.account_id == bindparam("account"), vpcs.c.is_default))
+_SUBNETS = Prepared(
+    select(subnets).where(subnets.c.account_id == bindparam("account")).order_by(subnets.c.id)
+)
+_DEFAULTS = Prepared(
     select(subnets)
     .where(subnets.c.account_id == bindparam("account"), subnets.c.is_default)
     .order_by(subnets.c.zone)
 )
-_SUBNET = select(subnets).where(subnets.c.id == bindparam("id"), subnets.c.account_id == bindparam("account"))
-_FREE = select(subnets.c.free, subnets.c.cursor).where(subnets.c.id == bindparam("id"))
-_COUNT = (
+_SUBNET = Prepared(
+    select(subnets).where(subnets.c.id == bindparam("id"), subnets.c.account_id == bindparam("account"))
+)
+_FREE = Prepared(select(subnets.c.free, subnets.c.cursor).where(subnets.c.id == bindparam("id")))
+_COUNT = Prepared(
     update(subnets).where(subnets.c.id == bindparam("b_id")).values(free=subnets.c.free + bindparam("more"))
 )
-_TAKEN = (
+_TAKEN = Prepared(
     update(subnets)
     .where(subnets.c.id == bindparam("b_id"))
     .values(free=subnets.c.free - bindparam("less"), cursor=bindparam("new_cursor"))
 )
-_DROP_VPCS = delete(vpcs).where(vpcs.c.account_id == bindparam("account"))
-_DROP_SUBNETS = delete(subnets).where(subnets.c.account_id == bindparam("account"))
+_DROP_VPCS = Prepared(delete(vpcs).where(vpcs.c.account_id == bindparam("account")))
+_DROP_SUBNETS = Prepared(delete(subnets).where(subnets.c.account_id == bindparam("account")))
 
 
 def text(address: int) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import BigInteger, Column, String, Table, bindparam, delete, insert, select
 
 from mallee.clc.db.metadata import metadata
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 node_tokens = Table(
     "node_tokens",
@@ -29,9 +29,9 @@ class NodeToken(NamedTuple):
 
 
 _C = node_tokens.c
-_FIND = select(node_tokens).where(_C.secret_hash == bindparam("secret_hash"))
-_SPEND = delete(node_tokens).where(_C.secret_hash == bindparam("secret_hash"))
-_FORGET = delete(node_tokens).where(_C.expires_ms <= bindparam("now_ms"))
+_FIND = Prepared(select(node_tokens).where(_C.secret_hash == bindparam("secret_hash")))
+_SPEND = Prepared(delete(node_tokens).where(_C.secret_hash == bindparam("secret_hash")))
+_FORGET = Prepared(delete(node_tokens).where(_C.expires_ms <= bindparam("now_ms")))
 
 
 def add(tx: Tx, token: NodeToken) -> None:

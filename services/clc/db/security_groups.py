@@ -33,7 +33,7 @@ from mallee.clc.errors import (
     SecurityGroupsPerInterfaceLimitExceeded,
 )
 from mallee.clc.resource_ids import is_id
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 from mallee.kernel.entropy import Entropy, resource_id
 
 GROUPS_PER_INTERFACE = 5
@@ -130,33 +130,39 @@ class DefaultGroupIds(NamedTuple):
 _G = security_groups.c
 _R = security_group_rules.c
 _OWN = _G.account_id == bindparam("account")
-_BY_IDS = select(security_groups).where(_OWN, _G.id.in_(bindparam("ids", expanding=True)))
-_BY_NAMES = select(security_groups).where(
-    _OWN, _G.vpc_id == bindparam("vpc"), _G.name.in_(bindparam("names", expanding=True))
+_BY_IDS = Prepared(select(security_groups).where(_OWN, _G.id.in_(bindparam("ids", expanding=True))))
+_BY_NAMES = Prepared(
+    select(security_groups).where(
+        _OWN, _G.vpc_id == bindparam("vpc"), _G.name.in_(bindparam("names", expanding=True))
+    )
 )
-_PAGE = (
+_PAGE = Prepared(
     select(security_groups).where(_OWN, _G.id > bindparam("after")).order_by(_G.id).limit(bindparam("size"))
 )
-_RULES = (
+_RULES = Prepared(
     select(security_group_rules)
     .where(_R.group_id.in_(bindparam("groups", expanding=True)))
     .order_by(_R.group_id, _R.id)
 )
-_RULES_BY_IDS = select(security_group_rules).where(
-    _R.account_id == bindparam("account"), _R.id.in_(bindparam("ids", expanding=True))
+_RULES_BY_IDS = Prepared(
+    select(security_group_rules).where(
+        _R.account_id == bindparam("account"), _R.id.in_(bindparam("ids", expanding=True))
+    )
 )
-_RULE_PAGE = (
+_RULE_PAGE = Prepared(
     select(security_group_rules)
     .where(_R.account_id == bindparam("account"), _R.id > bindparam("after"))
     .order_by(_R.id)
     .limit(bindparam("size"))
 )
-_REFERENCED = select(exists().where(and_(_R.peer == bindparam("group"), _R.group_id != bindparam("group"))))
-_DELETE = delete(security_groups).where(_G.id == bindparam("b_id"), _OWN)
-_DELETE_RULES_OF = delete(security_group_rules).where(_R.group_id == bindparam("b_group"))
-_DELETE_RULES = delete(security_group_rules).where(_R.id.in_(bindparam("ids", expanding=True)))
-_DROP_GROUPS = delete(security_groups).where(_OWN)
-_DROP_RULES = delete(security_group_rules).where(_R.account_id == bindparam("account"))
+_REFERENCED = Prepared(
+    select(exists().where(and_(_R.peer == bindparam("group"), _R.group_id != bindparam("group"))))
+)
+_DELETE = Prepared(delete(security_groups).where(_G.id == bindparam("b_id"), _OWN))
+_DELETE_RULES_OF = Prepared(delete(security_group_rules).where(_R.group_id == bindparam("b_group")))
+_DELETE_RULES = Prepared(delete(security_group_rules).where(_R.id.in_(bindparam("ids", expanding=True))))
+_DROP_GROUPS = Prepared(delete(security_groups).where(_OWN))
+_DROP_RULES = Prepared(delete(security_group_rules).where(_R.account_id == bindparam("account")))
 
 
 def by_ids(tx: Tx, account: str, ids: Collection[str]) -> list[Group]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, LargeBinary, String, Table, bindparam, insert, select
 
 from mallee.clc.db.metadata import metadata
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 settings = Table(
     "settings",
@@ -14,7 +14,7 @@ settings = Table(
     Column("value", LargeBinary, nullable=False),
 )
 
-_GET = select(settings.c.value).where(settings.c.name == bindparam("name"))
+_GET = Prepared(select(settings.c.value).where(settings.c.name == bindparam("name")))
 
 
 def once(tx: Tx, name: str, value: bytes) -> bytes:

@@ -13,7 +13,7 @@ from sqlalchemy import Column, Index, String, Table, bindparam, delete, func, in
 from mallee.clc.db import instances
 from mallee.clc.db.metadata import metadata
 from mallee.clc.errors import TagLimitExceeded
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 TAGS_PER_RESOURCE = 50
 
@@ -39,7 +39,7 @@ class Tag(NamedTuple):
     resource_type: str
 
 
-_OF = (
+_OF = Prepared(
     select(tags.c.resource_id, tags.c.key, tags.c.value)
     .where(
         tags.c.account_id == bindparam("account"),
@@ -47,7 +47,7 @@ _OF = (
     )
     .order_by(tags.c.resource_id, tags.c.key)
 )
-_ROWS_OF = (
+_ROWS_OF = Prepared(
     select(tags)
     .where(
         tags.c.account_id == bindparam("account"),
@@ -55,30 +55,41 @@ _ROWS_OF = (
     )
     .order_by(tags.c.resource_id, tags.c.key)
 )
-_OF_ONE = select(tags.c.key, tags.c.value).where(
-    tags.c.account_id == bindparam("account"), tags.c.resource_id == bindparam("id")
+_OF_ONE = Prepared(
+    select(tags.c.key, tags.c.value).where(
+        tags.c.account_id == bindparam("account"), tags.c.resource_id == bindparam("id")
+    )
 )
-_COUNT = select(func.count()).where(
-    tags.c.account_id == bindparam("account"),
-    tags.c.resource_id == bindparam("id"),
-    ~tags.c.key.startswith("aws:"),
+_INSERT = Prepared(insert(tags))
+_COUNT = Prepared(
+    select(func.count()).where(
+        tags.c.account_id == bindparam("account"),
+        tags.c.resource_id == bindparam("id"),
+        ~tags.c.key.startswith("aws:"),
+    )
 )
-_DROP = delete(tags).where(
-    tags.c.account_id == bindparam("account"), tags.c.resource_id.in_(bindparam("ids", expanding=True))
+_DROP = Prepared(
+    delete(tags).where(
+        tags.c.account_id == bindparam("account"), tags.c.resource_id.in_(bindparam("ids", expanding=True))
+    )
 )
-_DROP_ACCOUNT = delete(tags).where(tags.c.account_id == bindparam("account"))
-_REMOVE_KEYS = delete(tags).where(
-    tags.c.account_id == bindparam("account"),
-    tags.c.resource_id == bindparam("id"),
-    tags.c.key.in_(bindparam("keys", expanding=True)),
+_DROP_ACCOUNT = Prepared(delete(tags).where(tags.c.account_id == bindparam("account")))
+_REMOVE_KEYS = Prepared(
+    delete(tags).where(
+        tags.c.account_id == bindparam("account"),
+        tags.c.resource_id == bindparam("id"),
+        tags.c.key.in_(bindparam("keys", expanding=True)),
+    )
 )
-_REMOVE_PAIR = delete(tags).where(
-    tags.c.account_id == bindparam("account"),
-    tags.c.resource_id == bindparam("id"),
-    tags.c.key == bindparam("b_key"),
-    tags.c.value == bindparam("b_value"),
+_REMOVE_PAIR = Prepared(
+    delete(tags).where(
+        tags.c.account_id == bindparam("account"),
+        tags.c.resource_id == bindparam("id"),
+        tags.c.key == bindparam("b_key"),
+        tags.c.value == bindparam("b_value"),
+    )
 )
-_PAGE = (
+_PAGE = Prepared(
     select(tags)
     .where(
         tags.c.account_id == bindparam("account"),
@@ -121,7 +132,7 @@ def attach(tx: Tx, account: str, resource_type: str, ids: Iterable[str], wanted:
         for key, value in wanted.items()
     ]
     if rows:
-        tx.execute(insert(tags), rows)
+        tx.execute(_INSERT, rows)
 
 
 def of(tx: Tx, account: str, ids: Collection[str]) -> dict[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import BigInteger, Column, LargeBinary, String, Table, bindparam, delete, insert, select
 
 from mallee.clc.db.metadata import metadata
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 client_tokens = Table(
     "client_tokens",
@@ -40,13 +40,15 @@ class TokenKey(NamedTuple):
     token: str
 
 
-_FIND = select(client_tokens.c.parameter_hash, client_tokens.c.result).where(
-    client_tokens.c.account_id == bindparam("account_id"),
-    client_tokens.c.operation == bindparam("operation"),
-    client_tokens.c.token == bindparam("token"),
+_FIND = Prepared(
+    select(client_tokens.c.parameter_hash, client_tokens.c.result).where(
+        client_tokens.c.account_id == bindparam("account_id"),
+        client_tokens.c.operation == bindparam("operation"),
+        client_tokens.c.token == bindparam("token"),
+    )
 )
-_FORGET = delete(client_tokens).where(client_tokens.c.expires_ms <= bindparam("now_ms"))
-_REMEMBER = insert(client_tokens)
+_FORGET = Prepared(delete(client_tokens).where(client_tokens.c.expires_ms <= bindparam("now_ms")))
+_REMEMBER = Prepared(insert(client_tokens))
 
 
 def find(tx: Tx, key: TokenKey) -> Answered | None:

@@ -18,10 +18,15 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, TypeVarTuple, ov
 import sqlalchemy as sa
 import structlog
 
+from mallee.kernel.db.prepared import Prepared, Rows
 from mallee.kernel.errors import Fault, Kind
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from sqlalchemy.sql.selectable import TypedReturnsRows
+
+__all__ = ["Database", "Parameters", "Prepared", "Rows", "Tx", "Work", "closed", "outlast", "settle"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -32,15 +37,23 @@ _log = structlog.get_logger()
 
 
 class Tx:
-    """A transaction as its work function sees it. Dead once the function has returned."""
+    """A transaction as its work function sees it. Dead once the function has returned.
 
-    __slots__ = ("_committed", "_connection", "_rolled_back")
+    Args:
+        connection: for Core.
+        driver: SQLite's own connection below it, which runs prepared statements.
+    """
 
-    def __init__(self, connection: sa.Connection) -> None:
+    __slots__ = ("_committed", "_connection", "_driver", "_rolled_back")
+
+    def __init__(self, connection: sa.Connection, driver: sqlite3.Connection | None = None) -> None:
         self._connection: sa.Connection | None = connection
+        self._driver = driver
         self._committed: list[Hook] = []
         self._rolled_back: list[Hook] = []
 
+    @overload
+    def execute(self, statement: Prepared, parameters: Parameters | None = None) -> Rows: ...
     @overload
     def execute(
         self, statement: TypedReturnsRows[*Ts], parameters: Parameters | None = None
@@ -50,16 +63,23 @@ class Tx:
         self, statement: sa.Executable, parameters: Parameters | None = None
     ) -> sa.CursorResult[*tuple[Any, ...]]: ...
     def execute(
-        self, statement: sa.Executable, parameters: Parameters | None = None
-    ) -> sa.CursorResult[*tuple[Any, ...]]:
+        self, statement: sa.Executable | Prepared, parameters: Parameters | None = None
+    ) -> sa.CursorResult[*tuple[Any, ...]] | Rows:
         """Run one Core statement; a sequence of parameters runs it once for each.
 
         Statements that are built once, at import, with `bindparam` cost a third less than
-        statements that are built for each call.
+        statements that are built for each call; as `Prepared` they cost a quarter on SQLite.
         """
         if self._connection is None:
             raise RuntimeError("a transaction was used after its work function had returned")
-        return self._connection.execute(statement, parameters)
+        if not isinstance(statement, Prepared):
+            return self._connection.execute(statement, parameters)
+        if self._driver is not None:
+            rows = statement.run(self._driver, self._connection.dialect, parameters)
+            if rows is not None:
+                return rows
+        result = self._connection.execute(statement.core, parameters)
+        return Rows(result.all() if result.returns_rows else (), result.rowcount)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

@@ -138,7 +138,7 @@ class Sqlite(Database):
     async def read(self, work: Work[T]) -> T:
         if self._closed:
             raise closed()
-        tx = Tx(self._reading.core)
+        tx = Tx(self._reading.core, self._reading.raw)
         try:
             self._reading.raw.execute("BEGIN")
             return work(tx)
@@ -203,7 +203,7 @@ class Sqlite(Database):
             if waiter.done():  # cancelled before it began: nothing happened
                 continue
             raw.execute("SAVEPOINT work")
-            tx = Tx(self._writing.core)
+            tx = Tx(self._writing.core, self._writing.raw)
             result, error = None, None
             try:
                 result = work(tx)

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from mallee.domain.guest import Cause, Guest, GuestKey, Phase
-from mallee.kernel.db import Database, Tx
+from mallee.kernel.db import Database, Prepared, Tx
 from mallee.nc.db import metadata
 from mallee.nc.db.batch import Batches
 
@@ -47,8 +47,10 @@ _KEY = ("node", "instance_id", "generation")
 _encode = msgspec.msgpack.Encoder().encode
 _decode_guest = msgspec.msgpack.Decoder(Guest).decode
 _decode_boots = msgspec.msgpack.Decoder(tuple[int, ...]).decode
-_DELETE = sa.delete(fake_guests).where(*(fake_guests.c[name] == sa.bindparam(f"the_{name}") for name in _KEY))
-_INSERT = sa.insert(fake_guests)
+_DELETE = Prepared(
+    sa.delete(fake_guests).where(*(fake_guests.c[name] == sa.bindparam(f"the_{name}") for name in _KEY))
+)
+_INSERT = Prepared(sa.insert(fake_guests))
 
 
 def _columns(node: str, key: GuestKey, row: FakeRow) -> dict[str, Any]:

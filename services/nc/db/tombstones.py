@@ -8,7 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from mallee.kernel.clock import Clock
-from mallee.kernel.db import Database, Tx
+from mallee.kernel.db import Database, Prepared, Tx
 from mallee.nc.db import metadata
 from mallee.nc.db.batch import Batches
 
@@ -34,10 +34,12 @@ class _Stone(NamedTuple):
     at_ms: int
 
 
-_DELETE = sa.delete(tombstones).where(
-    tombstones.c.node == sa.bindparam("the_node"), tombstones.c.subject == sa.bindparam("the_subject")
+_DELETE = Prepared(
+    sa.delete(tombstones).where(
+        tombstones.c.node == sa.bindparam("the_node"), tombstones.c.subject == sa.bindparam("the_subject")
+    )
 )
-_INSERT = sa.insert(tombstones)
+_INSERT = Prepared(sa.insert(tombstones))
 
 
 def _write(tx: Tx, changed: Mapping[_Subject, _Stone]) -> None:

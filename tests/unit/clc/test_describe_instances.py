@@ -196,7 +196,7 @@ async def test_no_search_walks_the_whole_table(pretend: PretendCloud) -> None:
         pytest.skip("PostgreSQL plans by statistics, which a small table does not have")
 
     def plan(connection: sa.Connection, statement: Any) -> list[str]:
-        compiled = statement.compile(engine)
+        compiled = getattr(statement, "core", statement).compile(engine)
         arguments = tuple(values.get(name, -1) for name in compiled.positiontup or ())
         return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", arguments)]
 
