@@ -55,6 +55,7 @@ class PretendCluster:
     room: int = 1000
     claims: dict[str, int] = field(default_factory=dict)
     hinted: set[str] = field(default_factory=set)
+    told: dict[str, pb.DesiredInstance] = field(default_factory=dict)
     generation: int = 0
     failure: Exception | None = None
     migrations_asked: list[pb.MigrateRequest] = field(default_factory=list)
@@ -93,6 +94,10 @@ class PretendCluster:
 
     def hint(self, instance_ids: Iterable[str]) -> None:
         self.hinted.update(instance_ids)
+
+    def tell(self, wishes: Sequence[pb.DesiredInstance]) -> None:
+        self.hinted.update(each.instance_id for each in wishes)
+        self.told |= {each.instance_id: each for each in wishes}
 
     async def nodes(self, request: pb.ListNodesRequest) -> Sequence[pb.Node]:
         wanted = set(request.host_ids)
@@ -133,7 +138,7 @@ class PretendCloud:
 
     @classmethod
     async def make(
-        cls, db: Database, folder: Path, cidr: str = "172.31.0.0/16", **config: Any
+        cls, db: Database, folder: Path, cidr: str = "172.31.0.0/18", **config: Any
     ) -> PretendCloud:
         entropy, clock = SeededEntropy(7), ManualClock()
         clusters = {zone: PretendCluster(zone) for zone in ZONES}
@@ -173,7 +178,7 @@ class PretendCloud:
             entropy=self.cloud.entropy,
             seal=self.cloud.box.seal,
             zones=ZONES,
-            cidr="172.31.0.0/16",
+            cidr="172.31.0.0/18",
             now_ms=0,
         )
         key = KeyPair(tenant.account.id, "mine", f"key-{name}", "ed25519", "aa", "ssh-ed25519 AAAA mine", 0)

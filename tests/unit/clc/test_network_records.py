@@ -33,7 +33,7 @@ ROWS = (
 )
 
 
-def a_tenant(name: str = "ada", cidr: str = "172.31.0.0/16", seed: int = 1) -> tenants.NewTenant:
+def a_tenant(name: str = "ada", cidr: str = "172.31.0.0/18", seed: int = 1) -> tenants.NewTenant:
     return tenants.prepare(
         name,
         entropy=SeededEntropy(seed),
@@ -73,6 +73,7 @@ async def test_a_new_account_has_a_subnet_in_each_zone_and_a_group(db: Database)
     ("cidr", "zones", "last"),
     [
         ("172.31.0.0/16", 8, "172.31.112.0/20"),
+        ("172.31.0.0/16", 2, "172.31.64.0/18"),
         ("172.31.0.0/16", 9, "172.31.64.0/21"),
         ("10.0.0.0/24", 2, "10.0.0.64/26"),
     ],

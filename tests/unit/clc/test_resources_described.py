@@ -365,7 +365,7 @@ async def test_what_an_account_may(admin: Client) -> None:
 
 async def test_the_default_network(pretend: PretendCloud, admin: Client) -> None:
     (vpc,) = (await admin.ec2("DescribeVpcs", **where("is-default", "true")))["Vpcs"]
-    assert (vpc["CidrBlock"], vpc["IsDefault"], vpc["State"]) == ("172.31.0.0/16", True, "available")
+    assert (vpc["CidrBlock"], vpc["IsDefault"], vpc["State"]) == ("172.31.0.0/18", True, "available")
     await pretend.run(3, Placement={"AvailabilityZone": "mallee-1a"})
     subnets = (await admin.ec2("DescribeSubnets", **where("vpc-id", vpc["VpcId"])))["Subnets"]
     by_zone = {subnet["AvailabilityZone"]: subnet for subnet in subnets}
