@@ -51,6 +51,9 @@ class Cluster(Protocol):
     def hint(self, instance_ids: Iterable[str]) -> None:
         """These have new wishes in the database. Losing a hint costs time, never work."""
 
+    def tell(self, wishes: Sequence[pb.DesiredInstance]) -> None:
+        """A hint by somebody who has the durable wishes at hand, so that nobody must read them."""
+
     async def nodes(self, request: pb.ListNodesRequest) -> Sequence[pb.Node]: ...
 
     async def cordon(self, host_id: str, *, cordoned: bool) -> pb.Node: ...
@@ -106,6 +109,11 @@ class Clusters:
             if zone in self._by_zone:
                 self._by_zone[zone].hint(ids)
 
+    def tell(self, zone: str, wishes: Sequence[pb.DesiredInstance]) -> None:
+        """Durable wishes of one zone's instances."""
+        if zone in self._by_zone:
+            self._by_zone[zone].tell(wishes)
+
 
 class Sink(Protocol):
     """Whoever acts upon facts."""
@@ -140,7 +148,7 @@ class ClusterClient:
         self._sink = sink
         self._asked: list[_Asked] = []
         self._placing: asyncio.Task[None] | None = None
-        self._hinted: dict[str, None] = {}
+        self._hinted: dict[str, pb.DesiredInstance | None] = {}  # None: the database knows the wish
         self._whole_at = float("-inf")  # when everything unsettled was told last
         self._teller = Reconciler(f"wishes {zone}", self._tell, every=RESEND_SECONDS, clock=clock)
 
@@ -247,10 +255,17 @@ class ClusterClient:
         self._hinted.update(dict.fromkeys(instance_ids))
         self._teller.wake()
 
+    def tell(self, wishes: Sequence[pb.DesiredInstance]) -> None:
+        for wish in wishes:
+            before = self._hinted.get(wish.instance_id, wish)
+            if before is not None and before.revision <= wish.revision:  # else a later one waits already
+                self._hinted[wish.instance_id] = wish
+        self._teller.wake()
+
     async def _tell(self) -> None:
         """Tell what was hinted; from time to time everything that is unsettled."""
         now = self._clock.monotonic()
-        hinted, self._hinted = list(self._hinted), {}
+        hinted, self._hinted = list(self._hinted.items()), {}
         whole = now - self._whole_at >= RESEND_SECONDS
         try:
             if whole:
@@ -258,7 +273,9 @@ class ClusterClient:
                 await self._tell_all()
             else:
                 for start in range(0, len(hinted), BATCH):
-                    await self._converge(hinted[start : start + BATCH])
+                    some = hinted[start : start + BATCH]
+                    unread = [instance_id for instance_id, wish in some if wish is None]
+                    await self._converge(unread, [wish for _, wish in some if wish is not None])
         except Fault as fault:
             if fault.kind is not Kind.UNAVAILABLE:
                 raise
@@ -272,11 +289,12 @@ class ClusterClient:
             ids = await self._db.read(lambda tx: instances.unsettled(tx, self.zone, at, BATCH))  # noqa: B023
             if not ids:
                 return
-            await self._converge(ids)
+            await self._converge(ids, [])
             after = ids[-1]
 
-    async def _converge(self, ids: Sequence[str]) -> None:
-        wishes = await self._db.read(lambda tx: orders.desired(tx, ids))
+    async def _converge(self, ids: Sequence[str], wishes: list[pb.DesiredInstance]) -> None:
+        if ids:
+            wishes += await self._db.read(lambda tx: orders.desired(tx, ids))
         bulky = sum(len(each.guest) for each in wishes) > BATCH * 1024
         step = _USER_DATA_BATCH if bulky else BATCH
         for start in range(0, len(wishes), step):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from mallee.clc import host_ids
 from mallee.clc.db import instances, interfaces, network, tags
@@ -32,7 +33,16 @@ def desired(tx: Tx, ids: Sequence[str]) -> list[cluster_pb2.DesiredInstance]:
     rows = instances.find(tx, ids)
     guests = [row for row in rows if row.power != Power.TERMINATED]
     wired, marked, data = _surroundings(tx, guests)
-    return [_order(row, wired.get(row.id), marked.get(row.id, {}), data.get(row.id, b"")) for row in rows]
+    return [
+        wish(
+            row,
+            instances.decode(row.details),
+            wired.get(row.id),
+            marked.get(row.id, {}),
+            data.get(row.id, b""),
+        )
+        for row in rows
+    ]
 
 
 def _surroundings(
@@ -53,10 +63,14 @@ def _surroundings(
     return wired, marked, instances.user_data_of(tx, [row.id for row in rows])
 
 
-def _order(
-    row: InstanceRow, wired: tuple[Interface, str] | None, marked: dict[str, str], data: bytes
+def wish(
+    row: InstanceRow,
+    details: Details,
+    wired: tuple[Interface, str] | None = None,
+    marked: Mapping[str, str] = MappingProxyType({}),
+    data: bytes = b"",
 ) -> cluster_pb2.DesiredInstance:
-    details = instances.decode(row.details)
+    """One wish; the guest's surroundings matter only while it is not to end."""
     takes = resources(details)
     guest = b""
     if row.power != Power.TERMINATED:
@@ -78,7 +92,7 @@ def _guest(
     row: InstanceRow,
     details: Details,
     wired: tuple[Interface, str] | None,
-    marked: dict[str, str],
+    marked: Mapping[str, str],
     data: bytes,
 ) -> common_pb2.Guest:
     guest = common_pb2.Guest(

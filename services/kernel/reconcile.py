@@ -13,6 +13,8 @@ import structlog
 
 from mallee.kernel.clock import Clock
 
+_SOON = 0.001  # seconds: a sleep so short may not move a clock at all
+
 _log = structlog.get_logger()
 
 
@@ -27,6 +29,7 @@ class Reconciler:
         self._every = every
         self._clock = clock
         self._woken = asyncio.Event()
+        self._passed_at = clock.monotonic()
 
     def wake(self) -> None:
         """A hint that there is something to do; losing it costs time, never work."""
@@ -34,19 +37,25 @@ class Reconciler:
 
     async def run(self) -> None:
         """Pass after pass until cancelled."""
-        while True:
-            self._woken.clear()
-            try:
-                await self._one_pass()
-            except Exception:  # noqa: BLE001 - the pass comes again; its failure is logged whole
-                _log.exception("reconciler pass failed", reconciler=self.name)
-            await self._rest()
-
-    async def _rest(self) -> None:
-        nap = asyncio.ensure_future(self._clock.sleep(self._every))
-        woken = asyncio.ensure_future(self._woken.wait())
+        ticking = asyncio.create_task(self._tick())
         try:
-            await asyncio.wait((nap, woken), return_when=asyncio.FIRST_COMPLETED)
+            while True:
+                self._woken.clear()
+                try:
+                    await self._one_pass()
+                except Exception:  # noqa: BLE001 - the pass comes again; its failure is logged whole
+                    _log.exception("reconciler pass failed", reconciler=self.name)
+                self._passed_at = self._clock.monotonic()
+                await self._woken.wait()
         finally:
-            nap.cancel()
-            woken.cancel()
+            ticking.cancel()
+
+    async def _tick(self) -> None:
+        """Wake the next pass `every` seconds after the last: one sleeper, however often it is woken."""
+        left = self._every
+        while True:
+            await self._clock.sleep(left)
+            left = self._passed_at + self._every - self._clock.monotonic()
+            if left < _SOON:
+                self._woken.set()
+                left = self._every

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mallee.clc import orders
 from mallee.clc.clusters import ClusterClient
 from mallee.clc.db import instances
 from mallee.kernel.clock import ManualClock
@@ -165,6 +166,43 @@ async def test_a_wish_goes_down_at_once_and_again_until_it_is_settled(zone: Zone
     zone.controller.converged.clear()
     await zone.clock.advance(30)
     assert zone.controller.converged == []
+
+
+async def test_a_wish_told_from_memory_is_the_one_of_the_database(zone: Zone) -> None:
+    tags = [
+        {
+            "ResourceType": "instance",
+            "Tags": [{"Key": "mallee:slow", "Value": "1"}, {"Key": "a", "Value": "b"}],
+        }
+    ]
+    more = {
+        "UserData": "aGVsbG8=",
+        "KeyName": (await zone.pretend.ask("CreateKeyPair", KeyName="k"))["KeyName"],
+    }
+    ids = await zone.pretend.run(3, TagSpecifications=tags, **more)
+
+    async def agree() -> None:
+        read = await zone.pretend.cloud.db.read(lambda tx: orders.desired(tx, ids))
+        told = {k: v for cluster in zone.pretend.clusters.values() for k, v in cluster.told.items()}
+        assert len(read) == 3
+        assert read == [told[each.instance_id] for each in read]
+
+    await agree()
+    await zone.pretend.ask("TerminateInstances", InstanceIds=ids)
+    await agree()
+
+
+async def test_an_older_wish_never_replaces_a_later_one(zone: Zone) -> None:
+    (one,) = await zone.pretend.run(Placement={"AvailabilityZone": ZONE})
+    (first,) = await zone.pretend.cloud.db.read(lambda tx: orders.desired(tx, [one]))
+    await zone.pretend.ask("StopInstances", InstanceIds=[one])
+    (later,) = await zone.pretend.cloud.db.read(lambda tx: orders.desired(tx, [one]))
+    await zone.clock.settle()
+    for say_later in (lambda: zone.client.hint([one]), lambda: zone.client.tell([later])):
+        zone.controller.converged.clear()
+        say_later()
+        zone.client.tell([first])
+        await zone.until(lambda: zone.controller.converged == [[(one, 2)]])
 
 
 async def test_facts_come_up_in_one_transaction(zone: Zone) -> None:

@@ -18,6 +18,7 @@ from mallee.clc.db.instances import InstanceRow
 from mallee.clc.errors import IncorrectInstanceState
 from mallee.clc.faults import as_aws_error, refusal
 from mallee.clc.instance import State
+from mallee.domain.guest import Power
 from mallee.kernel.db import Tx
 from mallee.kernel.errors import Fault
 from mallee.rpc import cluster_pb2 as pb
@@ -143,9 +144,19 @@ def wish(tx: Tx, call: Call, rows: Sequence[InstanceRow], change: Wish) -> list[
     changed = [new for old, new in zip(rows, after, strict=True) if new is not old]
     instances.save_state(tx, changed)
     if changed:
-        told = {row.id: row.zone for row in changed}
-        tx.on_commit(lambda: call.cloud.clusters.hint(told))
+        tx.on_commit(lambda: _tell(call.cloud.clusters, changed))
     return [Change(old.id, old.state, new.state) for old, new in zip(rows, after, strict=True)]
+
+
+def _tell(clusters: Clusters, changed: Sequence[InstanceRow]) -> None:
+    """An end is told whole from its row; whatever may run again needs what stands in other tables."""
+    clusters.hint({row.id: row.zone for row in changed if row.power != Power.TERMINATED})
+    ending: dict[str, list[pb.DesiredInstance]] = {}
+    for row in changed:
+        if row.power == Power.TERMINATED:
+            ending.setdefault(row.zone, []).append(orders.wish(row, instances.decode(row.details)))
+    for zone, told in ending.items():
+        clusters.tell(zone, told)
 
 
 async def _claim(clusters: Clusters, rows: Sequence[InstanceRow]) -> dict[str, pb.Placement]:

@@ -86,13 +86,14 @@ def write(tx: Tx, call: Call, launch: Launch, batch: Batch, placed: Placed) -> l
     addresses = network.allocate(tx, placed.subnet, count, launch.nic.address)
     details = msgspec.structs.replace(batch.details, size=count)
     region = call.cloud.config.region
-    rows, nics = [], []
+    rows, nics, owns = [], [], []
     for index, (claim, number) in enumerate(zip(placed.placements, addresses, strict=True)):
         address = network.text(number)
         own = msgspec.structs.replace(
             details, launch_index=index, hostname=_hostname(details, claim.instance_id, address, region)
         )
         rows.append(_row(call, launch, batch, placed.subnet, claim, address, own))
+        owns.append(own)
         nics.append(_nic(call, launch, batch, placed.subnet, index, claim.instance_id, number))
     instances.add(tx, rows)
     interfaces.insert_interfaces(tx, nics, [group_ids] * count)
@@ -104,8 +105,8 @@ def write(tx: Tx, call: Call, launch: Launch, batch: Batch, placed: Placed) -> l
     named = [(each.id, each.name) for each in batch.groups]
     shown = dict(sorted(launch.tags["instance"].items()))
     return [
-        Seen(row, instances.decode(row.details), [Wired(nic, named, nic_tags)], shown)
-        for row, nic in zip(rows, nics, strict=True)
+        Seen(row, own, [Wired(nic, named, nic_tags)], shown)
+        for row, own, nic in zip(rows, owns, nics, strict=True)
     ]
 
 

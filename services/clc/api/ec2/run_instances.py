@@ -6,6 +6,7 @@ a failed instance; whatever fails after it gives the claim back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mallee.aws.errors import InvalidParameterCombination, InvalidParameterValue, UnauthorizedOperation
@@ -58,8 +59,7 @@ async def run_instances(call: Call, req: RunInstancesRequestTypeDef) -> dict[str
 
     def work(tx: Tx) -> str:
         seen[:] = write(tx, call, launch, batch, placed)
-        ids = {each.row.id: placed.subnet.zone for each in seen}
-        tx.on_commit(lambda: call.cloud.clusters.hint(ids))
+        tx.on_commit(lambda: _tell(call, launch, placed.subnet, tuple(seen)))
         return batch.reservation_id
 
     try:
@@ -164,6 +164,16 @@ def _zones(call: Call, launch: Launch, ground: Ground) -> list[str]:
     if not here:
         raise InvalidHostIDNotFound(launch.host_id)
     return here
+
+
+def _tell(call: Call, launch: Launch, subnet: Subnet, seen: Sequence[Seen]) -> None:
+    call.cloud.clusters.tell(
+        subnet.zone,
+        [
+            orders.wish(each.row, each.details, (each.wired[0].nic, subnet.cidr), each.tags, launch.user_data)
+            for each in seen
+        ],
+    )
 
 
 async def _release(call: Call, placed: Placed) -> None:
