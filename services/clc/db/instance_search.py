@@ -13,11 +13,11 @@ from heapq import merge
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, select
+from sqlalchemy import ColumnElement, and_, bindparam, exists, select
 
 from mallee.clc.db.instances import instances
 from mallee.clc.db.tags import tags
-from mallee.kernel.db import Tx
+from mallee.kernel.db import Prepared, Tx
 
 _I = instances.c
 
@@ -37,7 +37,7 @@ CHECKED = {"vpc_id": _I.vpc_id, "key_name": _I.key_name, **COLUMNS}
 
 
 class Head(NamedTuple):
-    """Which text to show."""
+    """Which text to show: the names of a row that a search finds."""
 
     id: str
     version: int
@@ -73,20 +73,21 @@ def page(tx: Tx, account: str, search: Search, after: str, limit: int) -> list[H
     parameters |= {f"keys_{number}": list(keys) for number, keys in enumerate(search.tag_keys)}
     if leader == "tag":
         parameters["lead_key"] = led_by
-    found = [
-        [Head._make(row) for row in tx.execute(statement, {**parameters, "lead": value})]
-        for value in dict.fromkeys(values)
+    found: list[list[Head]] = [
+        tx.execute(statement, {**parameters, "lead": value}) for value in dict.fromkeys(values)
     ]
     return found[0] if len(found) == 1 else list(islice(merge(*found), limit))
 
 
 def heads(tx: Tx, account: str, ids: Sequence[str]) -> dict[str, Head]:
     """By id, those of `ids` that the account has."""
-    return {row.id: Head._make(row) for row in tx.execute(_HEADS, {"account": account, "ids": list(ids)})}
+    return {row.id: row for row in tx.execute(_HEADS, {"account": account, "ids": list(ids)})}
 
 
-_HEADS = select(_I.id, _I.version, _I.reservation_id).where(
-    _I.account_id == bindparam("account"), _I.id.in_(bindparam("ids", expanding=True))
+_HEADS = Prepared(
+    select(_I.id, _I.version, _I.reservation_id).where(
+        _I.account_id == bindparam("account"), _I.id.in_(bindparam("ids", expanding=True))
+    )
 )
 
 
@@ -103,7 +104,7 @@ def _leader(search: Search) -> tuple[str, Sequence[Any]]:
 
 
 @lru_cache(maxsize=256)
-def _statement(leader: str, checked: tuple[str, ...], tagged: int, tag_keys: int) -> Select[Any]:
+def _statement(leader: str, checked: tuple[str, ...], tagged: int, tag_keys: int) -> Prepared:
     """Clients use a few dozen sets of filters; whoever asks for all that there are shall not fill the memory."""
     wanted: list[ColumnElement[bool]] = [
         CHECKED[name].in_(bindparam(f"in_{name}", expanding=True)) for name in checked
@@ -127,7 +128,7 @@ def _statement(leader: str, checked: tuple[str, ...], tagged: int, tag_keys: int
         order = _I.id
         if leader:
             found = found.where(COLUMNS[leader] == bindparam("lead"))
-    return found.where(*wanted).order_by(order).limit(bindparam("limit"))
+    return Prepared(found.where(*wanted).order_by(order).limit(bindparam("limit")))
 
 
 def _has(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:

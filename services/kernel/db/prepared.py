@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class Rows(list[Any]):
         rowcount: of an update or a delete.
     """
 
-    def __init__(self, rows: Sequence[Any], rowcount: int) -> None:
+    def __init__(self, rows: Iterable[Any], rowcount: int) -> None:
         super().__init__(rows)
         self.rowcount = rowcount
 
@@ -94,7 +95,7 @@ class Prepared:
                 cursor = driver.executemany(text.sql, list(map(text.values, parameters)))
             else:
                 cursor = driver.execute(text.sql, text.values(first))
-            return Rows([text.row(row) for row in cursor] if cursor.description else (), cursor.rowcount)
+            return Rows(map(text.row, cursor) if cursor.description else (), cursor.rowcount)
         except sqlite3.Error as error:
             raise sa.exc.DBAPIError.instance(
                 text.sql, parameters, error, sqlite3.Error, dialect=dialect
@@ -139,7 +140,7 @@ def _namer(compiled: Any) -> Callable[[Sequence[Any]], Any]:
     """Makes a named row of a fetched tuple, with Core's types (SQLite has no booleans)."""
     columns = compiled._result_columns  # noqa: SLF001 - the only place that has both names and types
     named = namedtuple("Row", [column.keyname for column in columns], rename=True)  # type: ignore[misc]  # noqa: PYI024
-    make = named._make
+    make = partial(tuple.__new__, named)  # as `_make` does, without a Python frame for each row
     flags = [index for index, column in enumerate(columns) if isinstance(column.type, sa.Boolean)]
     if not flags:
         return make
