@@ -96,8 +96,8 @@ def shape_of(wish: Wish, kept: Shape | None) -> Shape:
         zones=2,
         nodes=2,
         shared_nodes=(wish.nodes or 0) > OWN_PROCESS_UP_TO,
-        node_vcpus=64,
-        node_memory_mib=262_144,
+        node_vcpus=128,
+        node_memory_mib=524_288,
         instant=False,
         ports={},
     )
