@@ -60,8 +60,8 @@ def up(
     zones: Annotated[int | None, typer.Option(help="Availability zones. [default: 2]")] = None,
     nodes: Annotated[int | None, typer.Option(help="Nodes in each zone. [default: 2]")] = None,
     hypervisor: Annotated[Hypervisor, typer.Option(help="What nodes run guests on.")] = Hypervisor.FAKE,
-    node_vcpus: Annotated[int | None, typer.Option(help="Of each fake node. [default: 64]")] = None,
-    node_memory: Annotated[int | None, typer.Option(help="Of each fake node, MiB. [default: 262144]")] = None,
+    node_vcpus: Annotated[int | None, typer.Option(help="Of each fake node. [default: 128]")] = None,
+    node_memory: Annotated[int | None, typer.Option(help="Of each fake node, MiB. [default: 524288]")] = None,
     config: Config = None,
     database: Annotated[
         str, typer.Option(metavar="URL", help="The cloud controller's. [default: SQLite]")
