@@ -23,7 +23,12 @@ Node: TypeAlias = "str | Tree"
 Parse: TypeAlias = Callable[[Node, str], Any]  # what was sent at a name, and the name for complaints
 Accepted: TypeAlias = "Mapping[str, Accepted] | None"  # None accepts everything below
 
-_KINDS: Final = {"integer": "an integer", "number": "a number", "boolean": "true or false"}
+_KINDS: Final = {
+    "base64": "base64",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+}
 
 
 def accepted(paths: Iterable[str]) -> Accepted:
