@@ -84,7 +84,7 @@ class Stages:
         if sum(len(name) + len(value) for name, value in x.arrived.headers) > MAX_HEADERS:
             raise InvalidRequest(f"The headers of a request may have at most {MAX_HEADERS} bytes.")
         length = x.header(b"content-length")
-        if length.isdigit() and (len(length) > 9 or int(length) > MAX_BODY):
+        if length.isascii() and length.isdigit() and (len(length) > 9 or int(length) > MAX_BODY):
             raise RequestEntityTooLarge(f"A request may have at most {MAX_BODY} bytes.")
         try:
             async with asyncio.timeout(BODY_SECONDS):

@@ -222,6 +222,8 @@ async def test_too_much() -> None:
     assert (await house.send(scope))[0] == 413
     scope["headers"] = [(b"content-length", b"9" * 5000)]
     assert (await house.send(scope))[0] == 413
+    scope["headers"] = [(b"content-length", "²".encode("latin-1"))]  # a digit to Python, and no number
+    assert (await house.send(scope))[0] == 400
     scope["headers"] = []
     assert (await house.send(scope, b"x" * 700_000, b"x" * 700_000))[0] == 413
     scope["headers"] = [(b"x-long", b"y" * 9000)]

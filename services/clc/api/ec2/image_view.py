@@ -131,7 +131,9 @@ async def describe_images(call: Call, req: DescribeImagesRequestTypeDef) -> Resu
 
 def _owners(call: Call, given: Sequence[str]) -> frozenset[str]:
     for owner in given:
-        if owner not in {"self", *_ALIASES} and not (len(owner) == 12 and owner.isdecimal()):
+        if owner not in {"self", *_ALIASES} and not (
+            len(owner) == 12 and owner.isascii() and owner.isdigit()
+        ):
             raise InvalidUserIDMalformed(owner)
     return frozenset(call.account if owner == "self" else owner for owner in given)
 
