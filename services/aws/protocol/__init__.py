@@ -15,7 +15,7 @@ from mallee.aws.model import Model
 from mallee.aws.protocol import envelope
 from mallee.aws.protocol.form import Pairs, Tree, decode, tree
 from mallee.aws.protocol.reader import accepted, compile_parser
-from mallee.aws.protocol.writer import Fragment, Write, Writer
+from mallee.aws.protocol.writer import Fragment, Put, Write, Writer
 
 __all__ = ["Fragment", "Pairs", "Protocol", "Tree", "decode", "tree"]
 
@@ -36,7 +36,7 @@ class Protocol:
         self.model = model
         self._writer = Writer(model)
         self._contents: dict[str, Write | None] = {}
-        self._elements: dict[tuple[str, str], Write] = {}
+        self._elements: dict[tuple[str, str], Callable[[Any], str]] = {}
 
     def parser(
         self, operation: str, accepts: tuple[str, ...] | None = None
@@ -57,22 +57,27 @@ class Protocol:
         Raises:
             TypeError, ValueError, KeyError, AttributeError: the value does not fit the model (our bug).
         """
-        content = self._content(operation, value or {})
         if self.model.protocol == "ec2":
-            return envelope.ec2_result(operation, content, request_id, version or self.model.version)
-        wrapper = self.model.result_wrapper(operation)
-        return envelope.query_result(operation, content, request_id, self.model.namespace, wrapper)
+            head, tail = envelope.ec2_result(operation, request_id, version or self.model.version)
+        else:
+            wrapper = self.model.result_wrapper(operation)
+            head, tail = envelope.query_result(operation, request_id, self.model.namespace, wrapper)
+        pieces = [head]
+        self._put_content(operation, value or {}, pieces.append)
+        pieces.append(tail)
+        return "".join(pieces).encode()
 
-    def _content(self, operation: str, value: Mapping[str, Any]) -> str:
+    def _put_content(self, operation: str, value: Mapping[str, Any], put: Put) -> None:
         if operation not in self._contents:
             shape = self.model.output(operation)
             self._contents[operation] = self._writer.content(shape) if shape else None
         write = self._contents[operation]
         if write is not None:
-            return write(value)
-        if value:
+            write(value, put)
+        elif value:
             raise TypeError(f"{operation} has no result")
-        return "<return>true</return>" if self.model.protocol == "ec2" else ""
+        elif self.model.protocol == "ec2":
+            put("<return>true</return>")
 
     def fragment(self, operation: str, path: str, value: Mapping[str, Any]) -> Fragment:
         """One element of a result, written once: `fragment("DescribeInstances", "Reservations.Instances", i)`.

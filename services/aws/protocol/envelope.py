@@ -11,21 +11,17 @@ _HEAD: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _LONGEST_MESSAGE: Final = 2000  # a complaint may quote what was sent, and that may be a megabyte
 
 
-def ec2_result(operation: str, content: str, request_id: str, version: str) -> bytes:
-    """The namespace carries the version that was asked and ends in a slash; older parsers insist."""
-    return (
-        f'{_HEAD}<{operation}Response xmlns="http://ec2.amazonaws.com/doc/{version}/">'
-        f"<requestId>{request_id}</requestId>{content}</{operation}Response>"
-    ).encode()
+def ec2_result(operation: str, request_id: str, version: str) -> tuple[str, str]:
+    """Before and after: the namespace has the version asked and ends in a slash; older parsers insist."""
+    head = f'{_HEAD}<{operation}Response xmlns="http://ec2.amazonaws.com/doc/{version}/">'
+    return f"{head}<requestId>{request_id}</requestId>", f"</{operation}Response>"
 
 
-def query_result(operation: str, content: str, request_id: str, namespace: str, wrapper: str | None) -> bytes:
+def query_result(operation: str, request_id: str, namespace: str, wrapper: str | None) -> tuple[str, str]:
     """A result in its wrapper, then the metadata; an operation without a result has only these."""
-    result = f"<{wrapper}>{content}</{wrapper}>" if wrapper else content
-    return (
-        f'{_HEAD}<{operation}Response xmlns="{namespace}">{result}'
-        f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{operation}Response>"
-    ).encode()
+    head = f'{_HEAD}<{operation}Response xmlns="{namespace}">'
+    tail = f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{operation}Response>"
+    return (f"{head}<{wrapper}>", f"</{wrapper}>{tail}") if wrapper else (head, tail)
 
 
 def ec2_error(error: AwsError, request_id: str) -> bytes:

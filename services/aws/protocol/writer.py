@@ -1,7 +1,8 @@
 """Results into XML, by functions generated from the model.
 
 For each shape one function of f-strings is written and compiled on first use: three times as fast
-as walking the shape for every value, and the answers of a busy cloud are mostly this. What the
+as walking the shape for every value, and the answers of a busy cloud are mostly this. All append
+to one list of pieces, so a page of megabytes is joined once however deep its elements are. What the
 values may not do is decided here: text is escaped, integers must be integers, and a member that
 the model does not have is an error, never dropped.
 """
@@ -15,7 +16,8 @@ from typing import Any, Final
 from mallee.aws.model import Model, Shape
 from mallee.aws.protocol import scalars
 
-Write = Callable[[Any], str]
+Put = Callable[[str], None]
+Write = Callable[[Any, Put], None]
 
 _is_name = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*").fullmatch
 
@@ -61,11 +63,11 @@ class Writer:
         }
 
     def content(self, shape: Shape) -> Write:
-        """A function from a value to what stands between its tags."""
+        """A function that puts, piece by piece, what stands between the tags of a value."""
         write: Write = self._names[self._compound(shape, "")]
         return write
 
-    def element(self, shape: Shape, path: str) -> Write:
+    def element(self, shape: Shape, path: str) -> Callable[[Any], str]:
         """A function from a value to a whole element: the one at a dotted path, or one of the list there.
 
         Raises:
@@ -80,7 +82,14 @@ class Writer:
             tag = _item_tag(shape, tag)
             shape = shape.element
         write = self.content(shape)
-        return lambda value: f"<{tag}>{write(value)}</{tag}>"
+
+        def whole(value: Any) -> str:
+            pieces = [f"<{tag}>"]
+            write(value, pieces.append)
+            pieces.append(f"</{tag}>")
+            return "".join(pieces)
+
+        return whole
 
     def _compound(self, shape: Shape, tag: str) -> str:
         """The name of the function for a structure, list or map; `tag` is of a flattened one's elements."""
@@ -88,20 +97,19 @@ class Writer:
         if found is None:
             found = self._functions[shape.name, tag] = f"w{len(self._functions)}"  # before: shapes recur
             body = {"structure": self._structure, "list": self._list, "map": self._map}[shape.type]
-            source = "\n    ".join((f"def {found}(v):", *body(shape, tag)))
+            source = "\n    ".join((f"def {found}(v, put):", *body(shape, tag)))
             exec(compile(source, f"<{shape.name}>", "exec"), self._names)  # noqa: S102 - made of the model alone
         return found
 
     def _structure(self, shape: Shape, _: str) -> Iterator[str]:
         """Every member that is there, in the wire's order; as many as were given, or one was unknown."""
-        yield "o = []; put = o.append; get = v.get"
+        yield "n = 0; get = v.get"
         for name, member in self._in_order(shape):
             yield f"x = get({name!r})"
-            yield f"if x is not None: put({self._text(member, name)})"
+            yield f"if x is not None:\n        n += 1; {self._member(member, name)}"
         known = f"{shape.name}_members"
         self._names[known] = (shape.name, frozenset(shape.members))
-        yield f"if len(o) != len(v): reject(v, {known})"
-        yield "return ''.join(o)"
+        yield f"if n != len(v): reject(v, {known})"
 
     def _in_order(self, shape: Shape) -> list[tuple[str, Shape]]:
         first = self._model.order.get(shape.name, ())
@@ -112,20 +120,20 @@ class Writer:
 
         return sorted(shape.members.items(), key=place)
 
-    def _text(self, shape: Shape, name: str) -> str:
-        """An expression that writes the variable `x` with its tags."""
+    def _member(self, shape: Shape, name: str) -> str:
+        """A line that writes the variable `x` with its tags."""
         tag = shape.location or name
         if shape.type in {"list", "map"} and shape.flattened:
-            return f"{self._compound(shape, _item_tag(shape, tag))}(x)"
+            return f"{self._compound(shape, _item_tag(shape, tag))}(x, put)"
         return self._tagged(shape, tag)
 
     def _tagged(self, shape: Shape, tag: str) -> str:
         if not _is_name(tag):
             raise ValueError(f"{tag!r} of {shape.name} is not the name of an element")
         if shape.type in {"structure", "list", "map"}:
-            whole = f'f"<{tag}>{{{self._compound(shape, "")}(x)}}</{tag}>"'
-            return f"x if x.__class__ is Fragment else {whole}" if shape.type == "structure" else whole
-        return f'f"<{tag}>{self._scalar(shape)}</{tag}>"'
+            whole = f"(put('<{tag}>'), {self._compound(shape, '')}(x, put), put('</{tag}>'))"
+            return f"put(x) if x.__class__ is Fragment else {whole}" if shape.type == "structure" else whole
+        return f'put(f"<{tag}>{self._scalar(shape)}</{tag}>")'
 
     def _scalar(self, shape: Shape) -> str:
         """The inside of an f-string; a word of an enumeration needs no look for what must be escaped."""
@@ -138,15 +146,13 @@ class Writer:
         return f"{{x if x in {known} or unsafe(x) is None else escape(x)}}"
 
     def _list(self, shape: Shape, tag: str) -> Iterator[str]:
-        yield f"return ''.join([{self._tagged(shape.element, tag or _item_tag(shape, ''))} for x in v])"
+        yield f"for x in v: {self._tagged(shape.element, tag or _item_tag(shape, ''))}"
 
     def _map(self, shape: Shape, tag: str) -> Iterator[str]:
         entry = tag or "entry"
-        yield "o = []"
         yield "for k, w in v.items():"
-        yield f"    x = k; o.append(f'<{entry}>'); o.append({self._tagged(shape.key, shape.key.location or 'key')})"
-        yield f"    x = w; o.append({self._tagged(shape.value, shape.value.location or 'value')}); o.append('</{entry}>')"
-        yield "return ''.join(o)"
+        yield f"    x = k; put('<{entry}>'); {self._tagged(shape.key, shape.key.location or 'key')}"
+        yield f"    x = w; {self._tagged(shape.value, shape.value.location or 'value')}; put('</{entry}>')"
 
 
 def _item_tag(shape: Shape, own: str) -> str:
