@@ -8,8 +8,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from mallee.aws.exchange import Exchange
 from mallee.kernel.clock import Clock
 
-_log = structlog.get_logger()
-
 
 class Telemetry:
     """The access log and the metrics of one front door.
@@ -23,6 +21,8 @@ class Telemetry:
         self._registry = registry
         self._clock = clock
         self._access_log = access_log
+        # Bound here: to bind for each request takes as long as to write the line.
+        self._log = structlog.get_logger().bind()
         self._requests = Counter(
             "mallee_aws_requests",
             "Requests answered, by error code (OK: none).",
@@ -39,7 +39,7 @@ class Telemetry:
         """One line: who asked what, from where, and how it went. Parameters may be secret and are not in it."""
         if not self._access_log:
             return
-        _log.info(
+        self._log.info(
             "request",
             request_id=x.request_id,
             service=x.service.name,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from functools import lru_cache
 from typing import TextIO
 
 import structlog
@@ -54,7 +55,7 @@ def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> E
 
 
 def _masked(key: object, value: object) -> object:
-    if isinstance(value, Secret) or (isinstance(key, str) and key != "event" and _SECRET_NAMES.search(key)):
+    if isinstance(value, Secret) or (isinstance(key, str) and _is_secret(key)):
         return _MASK
     if isinstance(value, dict):
         return {inner: _masked(inner, content) for inner, content in value.items()}
@@ -63,12 +64,26 @@ def _masked(key: object, value: object) -> object:
     return value
 
 
+@lru_cache(1024)
+def _is_secret(name: str) -> bool:
+    return name != "event" and _SECRET_NAMES.search(name) is not None
+
+
 def _rendering(*, json: bool) -> list[Processor]:
     # Plain tracebacks: the pretty ones print local variables, secrets among them.
     if json:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    colours = sys.stderr.isatty()
-    return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
+    if not sys.stderr.isatty():
+        return [structlog.processors.format_exc_info, _as_text]
+    return [structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)]
+
+
+def _as_text(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    """The terminal's lines without colours and columns: a busy cloud's log goes to a file, one line a request."""
+    head = f"{event.pop('timestamp')} [{event.pop('level'):8}] {event.pop('event')}"
+    raised = event.pop("exception", "")
+    told = [f"{name}={value if value.__class__ is str else repr(value)}" for name, value in event.items()]
+    return "\n".join((" ".join((head, *told)), raised)) if raised else " ".join((head, *told))
 
 
 def _to_stderr(*_: object) -> structlog.PrintLogger:
