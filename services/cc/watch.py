@@ -16,7 +16,7 @@ from mallee.cc.ledger import Ledger
 from mallee.domain.guest import Cause, Moment, Phase, Resources
 
 CHUNK = 1000  # facts of one message
-COALESCE = 0.01  # seconds that changes are gathered for
+COALESCE = 0.025  # seconds that changes are gathered for: a guest that starts at once is one fact, not two
 ZONE_PAUSE = 0.5  # seconds between two summaries
 
 

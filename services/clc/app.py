@@ -206,6 +206,7 @@ class CloudController:
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                proxy_headers=False,
                 ws="none",
                 timeout_graceful_shutdown=5,
             )

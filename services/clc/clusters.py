@@ -25,6 +25,7 @@ from mallee.rpc.cluster_pb2_grpc import ClusterServiceStub
 
 BATCH = 1000  # wishes or asks in one call: well below the limit of a message, even with user data
 RESEND_SECONDS = 10.0
+GATHER_SECONDS = 0.02
 PLACE_SECONDS = 5.0
 BACK_OFF_SECONDS = (0.1, 0.5, 1.0, 2.0)
 _USER_DATA_BATCH = 200  # 16 KiB each at most
@@ -276,6 +277,8 @@ class ClusterClient:
                     some = hinted[start : start + BATCH]
                     unread = [instance_id for instance_id, wish in some if wish is None]
                     await self._converge(unread, [wish for _, wish in some if wish is not None])
+                if hinted:  # who comes next waits a little, and goes together with those who come then
+                    await self._clock.sleep(GATHER_SECONDS)
         except Fault as fault:
             if fault.kind is not Kind.UNAVAILABLE:
                 raise

@@ -145,7 +145,7 @@ async def outlast(ending: asyncio.Future[T]) -> T:
     """The result of a thread's work. A thread cannot be called back, so neither is this."""
     while not ending.done():
         with suppress(asyncio.CancelledError):
-            await asyncio.wait((ending,))
+            await asyncio.shield(ending)
     return ending.result()
 
 

@@ -202,6 +202,7 @@ async def test_an_older_wish_never_replaces_a_later_one(zone: Zone) -> None:
         zone.controller.converged.clear()
         say_later()
         zone.client.tell([first])
+        await zone.clock.advance(0.1)
         await zone.until(lambda: zone.controller.converged == [[(one, 2)]])
 
 
