@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mallee.aws.protocol import Fragment
@@ -27,13 +28,16 @@ class Rendered:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self.bytes = 0
 
-    def get(self, key: str, version: int) -> Fragment | None:
-        """The fragment, unless the resource has changed since it was made."""
-        kept = self._kept.get(key)
-        if kept is None or kept.version != version:
-            return None
-        self._kept.move_to_end(key)
-        return kept.text
+    def get_all(self, wanted: Mapping[str, int]) -> dict[str, Fragment]:
+        """By key, those fragments that are here in the version wanted."""
+        found = {}
+        look, used = self._kept.get, self._kept.move_to_end
+        for key, version in wanted.items():
+            kept = look(key)
+            if kept is not None and kept[0] == version:
+                used(key)
+                found[key] = kept[1]
+        return found
 
     def put(self, key: str, version: int, text: Fragment) -> None:
         """Keep what was made of a version; an older one never replaces a newer one."""

@@ -51,46 +51,32 @@ def collect(tx: Tx, call: Call, heads: Sequence[Head]) -> list[Reservation]:
     groups: dict[str, list[Head]] = {}
     for head in heads:
         groups.setdefault(head.reservation_id, []).append(head)
-    missing = [
-        head.id
+    wanted = {
+        head.id if len(group) > 1 else head.id + _WHOLE: head.version
         for group in groups.values()
         for head in group
-        if call.cloud.rendered.get(_key(head, group), head.version) is None
-    ]
-    fresh = {seen.row.id: seen for seen in _look(tx, call, missing)}
+    }
+    texts = call.cloud.rendered.get_all(wanted)
+    if len(texts) < len(wanted):
+        _render_rest(tx, call, wanted, texts)
     return [
-        _alone(call, group[0], fresh) if len(group) == 1 else _together(call, group, fresh)
-        for group in groups.values()
+        texts[group[0].id + _WHOLE]
+        if len(group) == 1
+        else _reservation(call, reservation_id, [texts[head.id] for head in group])
+        for reservation_id, group in groups.items()
     ]
 
 
-def _look(tx: Tx, call: Call, ids: Sequence[str]) -> list[Seen]:
-    return instance_view.look(tx, call.account, instances.find(tx, ids)) if ids else []
-
-
-def _key(head: Head, group: Sequence[Head]) -> str:
-    return head.id + _WHOLE if len(group) == 1 else head.id
-
-
-def _alone(call: Call, head: Head, fresh: Mapping[str, Seen]) -> Fragment:
-    rendered = call.cloud.rendered
-    kept = rendered.get(head.id + _WHOLE, head.version)
-    if kept is None:
-        whole = _reservation(call, head.reservation_id, [_render(call, fresh[head.id])])
-        kept = call.cloud.wire.fragment("DescribeInstances", "Reservations", whole)
-        rendered.put(head.id + _WHOLE, head.version, kept)
-    return kept
-
-
-def _together(call: Call, group: Sequence[Head], fresh: Mapping[str, Seen]) -> dict[str, Any]:
-    fragments = []
-    for head in group:
-        kept = call.cloud.rendered.get(head.id, head.version)
-        if kept is None:
-            kept = _render(call, fresh[head.id])
-            call.cloud.rendered.put(head.id, head.version, kept)
-        fragments.append(kept)
-    return _reservation(call, group[0].reservation_id, fragments)
+def _render_rest(tx: Tx, call: Call, wanted: Mapping[str, int], texts: dict[str, Fragment]) -> None:
+    """Add to `texts` what nobody has asked for in that version before."""
+    missing = {key.removesuffix(_WHOLE): key for key in wanted if key not in texts}
+    for seen in instance_view.look(tx, call.account, instances.find(tx, list(missing))):
+        key, text = missing[seen.row.id], _render(call, seen)
+        if key.endswith(_WHOLE):
+            whole = _reservation(call, seen.row.reservation_id, [text])
+            text = call.cloud.wire.fragment("DescribeInstances", "Reservations", whole)
+        texts[key] = text
+        call.cloud.rendered.put(key, wanted[key], text)
 
 
 def _render(call: Call, seen: Seen) -> Fragment:
