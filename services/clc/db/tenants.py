@@ -67,12 +67,12 @@ def bootstrap(tx: Tx, tenant: NewTenant) -> AccessKey:
     if there is None:
         create(tx, tenant)
         return tenant.root_key
-    keys = accounts.keys_of(tx, there.id, "")
-    if not keys:  # the last one was deleted: without a new one nobody would ever get in again
+    working = [key for key in accounts.keys_of(tx, there.id, "") if key.status == "Active"]
+    if not working:  # deleted or made inactive: without a new one nobody would ever get in again
         fresh = tenant.root_key._replace(account_id=there.id)
         accounts.add_key(tx, fresh)
         return fresh
-    return min(keys, key=lambda key: (key.status != "Active", key.created_ms, key.id))
+    return min(working, key=lambda key: (key.created_ms, key.id))
 
 
 def widen(tx: Tx, zones: Sequence[str], new_id: Callable[[], str], now_ms: int) -> None:

@@ -255,6 +255,10 @@ async def test_the_key_that_is_shown_is_the_oldest_that_works(db: Database) -> N
         assert tenants.bootstrap(tx, a_tenant(seed=2)) == first
         accounts.set_status(tx, first.id, "Inactive")
         assert tenants.bootstrap(tx, a_tenant(seed=2)).id == "AAAA"
+        accounts.set_status(tx, "AAAA", "Inactive")
+        fresh = tenants.bootstrap(tx, a_tenant(seed=2))
+        assert (fresh.status, fresh.account_id) == ("Active", first.account_id), "nobody is locked out"
+        assert accounts.key_of(tx, first.account_id, "", first.id).status == "Inactive"  # type: ignore[union-attr]
 
     await db.transact(work)
 
