@@ -19,8 +19,10 @@ from prometheus_client import CollectorRegistry
 from mallee.aws import model
 from mallee.aws.actions import ActionTable
 from mallee.aws.context import Request
+from mallee.aws.errors import InvalidRequest
+from mallee.aws.listener import listener
 from mallee.aws.pages import Pager
-from mallee.aws.protocol import Protocol
+from mallee.aws.protocol import Protocol, envelope
 from mallee.aws.server import Front
 from mallee.aws.service import Service
 from mallee.aws.throttle import Limit, Limits, ResourceLimit
@@ -59,6 +61,7 @@ THROTTLED = Limits(
     actions={"RunInstances": Limit(5, 2.0)},
     resources={"RunInstances": ResourceLimit(Limit(1000, 2.0), "MaxCount")},
 )
+_UNREADABLE = InvalidRequest("The bytes that were sent are not a request of HTTP/1.1.")
 _log = structlog.get_logger()
 
 
@@ -207,6 +210,7 @@ class CloudController:
                 log_config=None,
                 server_header=False,
                 proxy_headers=False,
+                http=listener(partial(envelope.ec2_error, _UNREADABLE), self._entropy),
                 ws="none",
                 timeout_graceful_shutdown=5,
             )

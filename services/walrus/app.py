@@ -8,13 +8,14 @@ from functools import partial
 
 import uvicorn
 
+from mallee.aws.listener import listener
 from mallee.kernel.clock import Clock
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.rpc import Identity, Served, Transport
 from mallee.rpc.common_pb2_grpc import add_IntrospectionServiceServicer_to_server
 from mallee.walrus.config import WalrusConfig
-from mallee.walrus.door import S3Door
+from mallee.walrus.door import S3Door, unreadable
 from mallee.walrus.service import ACCESS, Introspection
 
 
@@ -51,6 +52,7 @@ class Walrus:
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                http=listener(unreadable, self._entropy),
                 ws="none",
                 timeout_graceful_shutdown=1,
             )

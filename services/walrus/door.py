@@ -38,12 +38,20 @@ class S3Door:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
+def unreadable(request: str) -> bytes:
+    """S3's words for bytes that are no request at all."""
+    return _error("BadRequest", "The bytes that were sent are not a request of HTTP/1.1.", "", request)
+
+
 def _refusal(path: str, request: str) -> bytes:
     # Control characters of a path cannot stand in XML at all, not even escaped.
     resource = escape("".join(character if character.isprintable() else "?" for character in path[:1024]))
+    words = "A header you provided implies functionality that is not implemented."
+    return _error("NotImplemented", words, resource, request)
+
+
+def _error(code: str, message: str, resource: str, request: str) -> bytes:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        "<Error><Code>NotImplemented</Code>"
-        "<Message>A header you provided implies functionality that is not implemented.</Message>"
-        f"<Resource>{resource}</Resource><RequestId>{request}</RequestId></Error>"
+        f"<Error><Code>{code}</Code><Message>{message}</Message><Resource>{resource}</Resource><RequestId>{request}</RequestId></Error>"
     ).encode()

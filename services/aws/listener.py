@@ -1,0 +1,101 @@
+"""HTTP/1.1 before there is a request: what uvicorn's parser leaves open is bounded here.
+
+A client may send the head of a request as slowly and as long as it likes, and uvicorn would keep
+all of it. What is not HTTP at all is refused in the service's own words, as everything else is.
+"""
+
+from __future__ import annotations
+
+from asyncio import Protocol, Transport
+from asyncio.events import TimerHandle
+from collections.abc import Callable
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mallee.kernel.entropy import Entropy, request_id
+
+HEAD_SECONDS: Final = 30.0
+HEAD_BYTES: Final = 64 * 1024  # what comes in time and is longer than it may be gets a better answer later
+
+
+def listener(
+    refusal: Callable[[str], bytes], entropy: Entropy, *, head_seconds: float = HEAD_SECONDS
+) -> type[Protocol]:
+    """The protocol to give to uvicorn.
+
+    Args:
+        refusal: the XML for what cannot be read as a request, given the id of the answer.
+        entropy: gives that id.
+        head_seconds: how long a connection may take to say what it wants.
+    """
+
+    class Listener(_Bounded):
+        def refuse(self) -> None:
+            name = request_id(entropy)
+            body = refusal(name)
+            self.transport.write(
+                b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/xml;charset=UTF-8\r\n"
+                b"x-amzn-requestid: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+                % (name.encode(), len(body), body)
+            )
+            self.transport.close()
+
+    Listener.head_seconds = head_seconds
+    return Listener
+
+
+class _Bounded(HttpToolsProtocol):
+    """One connection. The head of a request is bounded in bytes, and in time from its beginning."""
+
+    head_seconds: float
+    _head_bytes: int | None = 0  # of the head that is arriving; None while none is
+    _patience: TimerHandle | None = None
+
+    def refuse(self) -> None:
+        raise NotImplementedError
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_bytes is None or self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES:
+            self.refuse()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, in plain text
+        self.refuse()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes = 0
+        if self._patience is None:
+            self._wait()
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = None
+        self._wait_no_more()
+        super().on_headers_complete()
+
+    def _wait(self) -> None:
+        self._patience = self.loop.call_later(self.head_seconds, self._late)
+
+    def _wait_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _late(self) -> None:
+        answering: Any = self.cycle
+        if answering is not None and not answering.response_complete:
+            self._wait()  # the request before this one still deserves its answer
+        else:
+            self.transport.close()

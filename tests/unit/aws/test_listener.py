@@ -1,0 +1,102 @@
+"""The bounds of a connection before there is a request: bytes, time, and what is no HTTP at all."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from functools import partial
+from xml.etree import ElementTree as ET
+
+import pytest
+import uvicorn
+
+from mallee.aws.errors import InvalidRequest
+from mallee.aws.listener import HEAD_BYTES, listener
+from mallee.aws.protocol.envelope import ec2_error
+from mallee.kernel.entropy import SeededEntropy
+
+WHOLE = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"
+
+
+async def answers(scope, receive, send) -> None:
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+class House:
+    """A server with the listener, and connections to it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    async def say(self, *parts: bytes, until: bytes = b"") -> bytes:
+        """Everything that comes back, to the end of the connection or to `until`."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+            async with asyncio.timeout(5):
+                return await (reader.readuntil(until) if until else reader.read())
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    refusal = partial(ec2_error, InvalidRequest("This is not a request that can be read."))
+    protocol = listener(refusal, SeededEntropy(1), head_seconds=0.2)
+    server = uvicorn.Server(
+        uvicorn.Config(answers, http=protocol, lifespan="off", log_config=None, server_header=False)
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # who comes before the server is ready, waits
+        serving = asyncio.create_task(server._serve(sockets=[listening]))
+        yield House(listening.getsockname()[1])
+        server.should_exit = True
+        await serving
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"\x16\x03\x01\x02\x00" * 50,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"FOO / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nA: \x00\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_gets_typed_xml(house: House, noise: bytes) -> None:
+    head, _, body = (await house.say(noise)).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"connection: close" in head
+    document = ET.fromstring(body)
+    assert document.findtext(".//Code") == "InvalidRequest"
+    request_id = document.findtext("RequestID")
+    assert request_id
+    assert request_id.encode() in head
+
+
+@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"GET /"])
+async def test_a_head_without_end_is_cut_off(house: House, start: bytes) -> None:
+    answer = await house.say(start, *[b"a" * 16_384] * (HEAD_BYTES // 16_384 + 1))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"GET /\r\n", b"POST / HTTP/1.1\r\nHost: x\r\nConte", WHOLE + b"POST"]
+)
+async def test_a_head_that_does_not_come_is_not_waited_for(house: House, start: bytes) -> None:
+    answer = await house.say(start)
+    assert answer.count(b"HTTP/1.1 200 OK") == start.count(WHOLE)
+
+
+async def test_a_body_may_take_longer_and_be_larger_than_a_head(house: House) -> None:
+    size = 4 * HEAD_BYTES
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+    assert b" 200 " in await house.say(head, b"a" * size, until=b"ok")
+
+
+async def test_requests_follow_each_other(house: House) -> None:
+    assert (await house.say(WHOLE * 3, until=b"ok")).startswith(b"HTTP/1.1 200 ")
