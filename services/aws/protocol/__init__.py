@@ -15,7 +15,7 @@ from mallee.aws.model import Model
 from mallee.aws.protocol import envelope
 from mallee.aws.protocol.form import Pairs, Tree, decode, tree
 from mallee.aws.protocol.reader import accepted, compile_parser
-from mallee.aws.protocol.writer import Fragment, Put, Write, Writer
+from mallee.aws.protocol.writer import Fragment, Piece, Put, Write, Writer, joined
 
 __all__ = ["Fragment", "Pairs", "Protocol", "Tree", "decode", "tree"]
 
@@ -36,7 +36,7 @@ class Protocol:
         self.model = model
         self._writer = Writer(model)
         self._contents: dict[str, Write | None] = {}
-        self._elements: dict[tuple[str, str], Callable[[Any], str]] = {}
+        self._elements: dict[tuple[str, str], Callable[[Any], Fragment]] = {}
 
     def parser(
         self, operation: str, accepts: tuple[str, ...] | None = None
@@ -62,10 +62,10 @@ class Protocol:
         else:
             wrapper = self.model.result_wrapper(operation)
             head, tail = envelope.query_result(operation, request_id, self.model.namespace, wrapper)
-        pieces = [head]
+        pieces: list[Piece] = [head]
         self._put_content(operation, value or {}, pieces.append)
         pieces.append(tail)
-        return "".join(pieces).encode()
+        return joined(pieces)
 
     def _put_content(self, operation: str, value: Mapping[str, Any], put: Put) -> None:
         if operation not in self._contents:
@@ -94,7 +94,7 @@ class Protocol:
             if shape is None:
                 raise KeyError(operation)
             write = self._elements[operation, path] = self._writer.element(shape, path)
-        return Fragment(write(value))
+        return write(value)
 
     def error(self, error: AwsError, request_id: str) -> bytes:
         """The body of an error."""

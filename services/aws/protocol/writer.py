@@ -10,20 +10,25 @@ the model does not have is an error, never dropped.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any, Final, cast
 
 from mallee.aws.model import Model, Shape
 from mallee.aws.protocol import scalars
 
-Put = Callable[[str], None]
+Piece = str | bytes  # bytes are fragments
+Put = Callable[[Piece], None]
 Write = Callable[[Any, Put], None]
 
 _is_name = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*").fullmatch
 
 
-class Fragment(str):
-    """One element already written, tags included: it stands wherever a value of its shape may."""
+class Fragment(bytes):
+    """One element already written, tags included: it stands wherever a value of its shape may.
+
+    In bytes, for they go as they are into every answer that shows them.
+    """
 
     __slots__ = ()
 
@@ -67,7 +72,7 @@ class Writer:
         write: Write = self._names[self._compound(shape, "")]
         return write
 
-    def element(self, shape: Shape, path: str) -> Callable[[Any], str]:
+    def element(self, shape: Shape, path: str) -> Callable[[Any], Fragment]:
         """A function from a value to a whole element: the one at a dotted path, or one of the list there.
 
         Raises:
@@ -83,11 +88,11 @@ class Writer:
             shape = shape.element
         write = self.content(shape)
 
-        def whole(value: Any) -> str:
-            pieces = [f"<{tag}>"]
+        def whole(value: Any) -> Fragment:
+            pieces: list[Piece] = [f"<{tag}>"]
             write(value, pieces.append)
             pieces.append(f"</{tag}>")
-            return "".join(pieces)
+            return Fragment(joined(pieces))
 
         return whole
 
@@ -153,6 +158,17 @@ class Writer:
         yield "for k, w in v.items():"
         yield f"    x = k; put('<{entry}>'); {self._tagged(shape.key, shape.key.location or 'key')}"
         yield f"    x = w; {self._tagged(shape.value, shape.value.location or 'value')}; put('</{entry}>')"
+
+
+def joined(pieces: Iterable[Piece]) -> bytes:
+    """All pieces in one; what is already bytes is copied once, and text is encoded in long runs."""
+    runs: list[bytes] = []
+    for kind, run in groupby(pieces, type):
+        if kind is str:
+            runs.append("".join(cast("Iterable[str]", run)).encode())
+        else:
+            runs += cast("Iterable[bytes]", run)
+    return b"".join(runs)
 
 
 def _item_tag(shape: Shape, own: str) -> str:

@@ -35,7 +35,7 @@ def test_a_fragment_of_a_list_and_of_a_single_structure() -> None:
     answer = WIRE.serialize("DescribeInstances", {"Reservations": [whole]}, "id-1")
     assert answer == WIRE.serialize("DescribeInstances", {"Reservations": [value]}, "id-1")
     migration = WIRE.fragment("CancelInstanceMigration", "Migration", {"MigrationId": "m-1"})
-    assert migration == "<migration><migrationId>m-1</migrationId></migration>"
+    assert migration == b"<migration><migrationId>m-1</migrationId></migration>"
     answer = WIRE.serialize("CancelInstanceMigration", {"Migration": migration}, "id-1")
     assert b"</requestId><migration><migrationId>m-1" in answer
 
