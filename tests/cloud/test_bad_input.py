@@ -88,7 +88,8 @@ def test_bytes_that_are_no_http(cloud: TestCloud) -> None:
             link.sendall(noise)
             link.shutdown(socket.SHUT_WR)
             answer = link.recv(4096)
-        assert not answer or answer.startswith(b"HTTP/1.1 4"), answer
+        assert answer.startswith(b"HTTP/1.1 4"), answer
+        assert b"<Code>InvalidRequest</Code>" in answer
 
     assert cloud.ec2.describe_regions()["Regions"], "and the door still opens"
 
