@@ -56,7 +56,7 @@ _ALL = Prepared(sa.select(NODES).order_by(NODES.c.number))
 
 def save(tx: Tx, rows: Sequence[NodeRow]) -> None:
     """Write these rows whole, whether they were there or not."""
-    _UPSERT(tx, [row._asdict() for row in rows])
+    _UPSERT(tx, rows)
 
 
 def load(tx: Tx) -> list[NodeRow]:

@@ -97,7 +97,7 @@ _DELETE = Prepared(sa.delete(PLACEMENTS).where(PLACEMENTS.c.instance_id == sa.bi
 
 def save(tx: Tx, rows: Sequence[Placement]) -> None:
     """Write these rows whole, whether they were there or not."""
-    _UPSERT(tx, [row._asdict() for row in rows])
+    _UPSERT(tx, rows)
 
 
 def load(tx: Tx) -> list[Placement]:

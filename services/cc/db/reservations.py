@@ -40,7 +40,7 @@ _DELETE = Prepared(sa.delete(RESERVATIONS).where(RESERVATIONS.c.taker == sa.bind
 
 
 def save(tx: Tx, rows: Sequence[Reservation]) -> None:
-    _UPSERT(tx, [row._asdict() for row in rows])
+    _UPSERT(tx, rows)
 
 
 def forget(tx: Tx, takers: Sequence[str]) -> None:

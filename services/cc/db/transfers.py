@@ -46,7 +46,7 @@ _UPSERT = Upsert(TRANSFERS)
 
 
 def save(tx: Tx, rows: Sequence[Transfer]) -> None:
-    _UPSERT(tx, [row._asdict() for row in rows])
+    _UPSERT(tx, rows)
 
 
 def load_open(tx: Tx) -> list[Transfer]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +26,7 @@ class Upsert:
             )
         )
 
-    def __call__(self, tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    def __call__(self, tx: Tx, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Write named tuples of the table's columns."""
         if rows:
-            tx.execute(self._statement, rows)
+            tx.execute(self._statement, list(rows))

@@ -292,7 +292,7 @@ encode = msgspec.json.Encoder().encode
 
 def add(tx: Tx, rows: Sequence[InstanceRow]) -> None:
     """Write new instances, all in one statement."""
-    tx.execute(_INSERT, [row._asdict() for row in rows])
+    tx.execute(_INSERT, list(rows))
 
 
 def find(tx: Tx, ids: Sequence[str]) -> list[InstanceRow]:

@@ -134,7 +134,7 @@ def insert_interfaces(tx: Tx, rows: Sequence[Interface], groups: Sequence[Sequen
     """Keep new interfaces, each with its group ids; addresses came from `network.allocate`."""
     if not rows:
         return
-    tx.execute(_INSERT, [row._asdict() for row in rows])
+    tx.execute(_INSERT, list(rows))
     links = [
         {"interface_id": row.id, "group_id": group}
         for row, guarding in zip(rows, groups, strict=True)

@@ -53,7 +53,7 @@ _REMEMBER = Prepared(insert(client_tokens))
 
 def find(tx: Tx, key: TokenKey) -> Answered | None:
     """The answer that this token got, until it is forgotten: at the sweep after its time, never before."""
-    row = tx.execute(_FIND, key._asdict()).first()
+    row = tx.execute(_FIND, key).first()
     return Answered(row.parameter_hash, row.result) if row else None
 
 

@@ -11,7 +11,7 @@ import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -20,6 +20,8 @@ import sqlalchemy as sa
 LONGEST_LIST = 8
 
 _Named = Mapping[str, Any]
+# By name or as a named tuple; a list of them runs the statement once for each.
+Values = _Named | tuple[Any, ...] | list[Any]
 
 
 class Rows(list[Any]):
@@ -62,7 +64,7 @@ class _Text(NamedTuple):
     """A statement as the driver runs it. `values` orders parameters; `row` names a fetched tuple's columns."""
 
     sql: str
-    values: Callable[[_Named], tuple[Any, ...]]
+    values: Callable[[Any], tuple[Any, ...]]
     row: Callable[[Sequence[Any]], Any]
 
 
@@ -71,7 +73,7 @@ class Prepared:
 
     def __init__(self, core: sa.Executable) -> None:
         self.core = core
-        self._texts: dict[tuple[object, ...], _Text] = {}
+        self._texts: dict[object, _Text] = {}
 
     def run(self, driver: sqlite3.Connection, dialect: sa.Dialect, parameters: Any) -> Rows | None:
         """Run it on SQLite; None if Core must, for a list too long or empty.
@@ -79,14 +81,16 @@ class Prepared:
         Raises:
             sqlalchemy.exc.DBAPIError: as Core would.
         """
-        many = not isinstance(parameters, Mapping) and parameters is not None
-        first: _Named = (parameters[0] if many else parameters) or {}
-        shape = tuple(
-            [(name, len(value)) if isinstance(value, list | tuple) else name for name, value in first.items()]
-        )
+        many = isinstance(parameters, list)
+        first = (parameters[0] if many else parameters) or {}
+        shape: object = type(first)
+        if not isinstance(first, tuple):
+            shape = tuple(
+                [(name, len(value)) if isinstance(value, list) else name for name, value in first.items()]
+            )
         text = self._texts.get(shape)
         if text is None:
-            lengths = [each[1] for each in shape if isinstance(each, tuple)]
+            lengths = [len(value) for value in _named(first).values() if isinstance(value, list)]
             if any(not 0 < length <= LONGEST_LIST for length in lengths):
                 return None
             text = self._texts[shape] = _compile(self.core, dialect, first)
@@ -102,7 +106,17 @@ class Prepared:
             ) from error
 
 
-def _compile(core: Any, dialect: sa.Dialect, example: _Named) -> _Text:
+def for_core(parameters: Any) -> Any:
+    """Parameters, or a list of them, by name."""
+    return [_named(each) for each in parameters] if isinstance(parameters, list) else _named(parameters)
+
+
+def _named(parameters: Any) -> Any:
+    return parameters._asdict() if isinstance(parameters, tuple) else parameters  # type: ignore[attr-defined]
+
+
+def _compile(core: Any, dialect: sa.Dialect, first: Any) -> _Text:
+    example = _named(first)
     compiled = core.compile(dialect=dialect, column_keys=list(example))
     whole = compiled.construct_expanded_state(dict(example))
     at = {
@@ -110,18 +124,21 @@ def _compile(core: Any, dialect: sa.Dialect, example: _Named) -> _Text:
         for name, inners in whole.parameter_expansion.items()
         for index, inner in enumerate(inners)
     }
-    fixed = {name: whole.parameters[name] for name in whole.positiontup or () if name not in example}
-    return _Text(whole.statement, _ordered(whole.positiontup or (), at, fixed), _namer(compiled))
+    names = whole.positiontup or ()
+    fixed = {name: whole.parameters[name] for name in names if name not in example}
+    take = itemgetter if example is first else attrgetter
+    if len(names) > 1 and not at and not fixed:
+        return _Text(whole.statement, take(*names), _namer(compiled))
+    return _Text(whole.statement, _ordered(names, at, fixed), _namer(compiled))
 
 
 def _ordered(
     names: Sequence[str], at: Mapping[str, tuple[str, int]], fixed: _Named
-) -> Callable[[_Named], tuple[Any, ...]]:
-    """Takes a statement's values, in its order, out of named parameters."""
-    if len(names) > 1 and not at and not fixed:
-        return itemgetter(*names)
+) -> Callable[[Any], tuple[Any, ...]]:
+    """Takes a statement's values, in its order, out of its parameters, lists and constants."""
 
-    def values(given: _Named) -> tuple[Any, ...]:
+    def values(parameters: Any) -> tuple[Any, ...]:
+        given = _named(parameters)
         return tuple(
             [
                 given[at[name][0]][at[name][1]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
@@ -22,6 +22,20 @@ THING = sa.Table(
     sa.Column("data", sa.LargeBinary, nullable=False),
 )
 T = THING.c
+
+
+class Thing(NamedTuple):
+    id: str
+    size: int
+    open: bool
+    seen: bool | None
+    data: bytes
+
+
+class Size(NamedTuple):
+    size: int
+
+
 ROWS = [
     {"id": f"t-{n:02}", "size": n, "open": n % 2 == 0, "seen": (None, True, False)[n % 3], "data": bytes([n])}
     for n in range(12)
@@ -66,6 +80,17 @@ async def test_the_same_rows(db: Database, statement: Any, parameters: Any) -> N
 async def test_rows_are_named(db: Database) -> None:
     row = await db.read(lambda tx: tx.execute(Prepared(ALL)).first())
     assert (row.id, row.size, row.open, row.seen, row.data) == ("t-00", 0, True, None, b"\0")
+
+
+async def test_named_tuples_are_parameters(db: Database) -> None:
+    more = [Thing(f"n-{n}", n, open=n > 0, seen=None, data=b"") for n in range(3)]
+    await db.transact(lambda tx: tx.execute(ADD, more[:1]))
+    await db.transact(lambda tx: tx.execute(ADD, more[1:]))
+    prepared = Prepared(SMALL)
+    for _ in range(2):
+        assert await db.read(lambda tx: tx.execute(prepared, Size(2)).scalars()) == ["n-1", "t-00"]
+    some = await db.read(lambda tx: tx.execute(Prepared(SOME), {"ids": ["n-0", "n-1", "n-2"]}))
+    assert [Thing(*row) for row in some] == more
 
 
 async def test_one_and_many_updates_count_what_they_changed(db: Database) -> None:
