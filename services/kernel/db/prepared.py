@@ -19,6 +19,7 @@ import sqlalchemy as sa
 # `IN` lists have a text for each length: longer ones than these are rare enough for Core's own cache.
 LONGEST_LIST = 8
 
+_LISTS = (list, tuple)
 _Named = Mapping[str, Any]
 # By name or as a named tuple; a list of them runs the statement once for each.
 Values = _Named | tuple[Any, ...] | list[Any]
@@ -86,11 +87,11 @@ class Prepared:
         shape: object = type(first)
         if not isinstance(first, tuple):
             shape = tuple(
-                [(name, len(value)) if isinstance(value, list) else name for name, value in first.items()]
+                [(name, len(value)) if isinstance(value, _LISTS) else name for name, value in first.items()]
             )
         text = self._texts.get(shape)
         if text is None:
-            lengths = [len(value) for value in _named(first).values() if isinstance(value, list)]
+            lengths = [len(value) for value in _named(first).values() if isinstance(value, _LISTS)]
             if any(not 0 < length <= LONGEST_LIST for length in lengths):
                 return None
             text = self._texts[shape] = _compile(self.core, dialect, first)
@@ -124,6 +125,10 @@ def _compile(core: Any, dialect: sa.Dialect, first: Any) -> _Text:
         for name, inners in whole.parameter_expansion.items()
         for index, inner in enumerate(inners)
     }
+    if example is not first and whole.parameter_expansion:
+        raise TypeError("what follows IN is given by name: its length is part of the text")
+    if any(not isinstance(example[name], _LISTS) for name in whole.parameter_expansion):
+        raise TypeError("what follows IN must be a list or a tuple: its length is part of the text")
     names = whole.positiontup or ()
     fixed = {name: whole.parameters[name] for name in names if name not in example}
     take = itemgetter if example is first else attrgetter

@@ -62,6 +62,7 @@ async def db(database_url: str) -> AsyncIterator[Database]:
         (SOME, {"ids": []}),
         (SOME, {"ids": ["t-01"]}),
         (SOME, {"ids": ["t-03", "t-01", "t-99"]}),
+        (SOME, {"ids": ("t-03", "t-01")}),
         (SOME, {"ids": [row["id"] for row in ROWS]}),
     ],
 )
@@ -75,6 +76,14 @@ async def test_the_same_rows(db: Database, statement: Any, parameters: Any) -> N
         assert [[type(value) for value in row] for row in mine] == [
             [type(value) for value in row] for row in core
         ]
+
+
+async def test_one_statement_serves_lists_of_any_length(db: Database) -> None:
+    prepared, ids = Prepared(SOME), [row["id"] for row in ROWS]
+    for length in (1, 3, 2, 12, 0, 3):
+        for kind in (list, tuple):
+            found = await db.read(lambda tx: tx.execute(prepared, {"ids": kind(ids[:length])}))  # noqa: B023
+            assert [row.id for row in found] == ids[:length]
 
 
 async def test_rows_are_named(db: Database) -> None:
