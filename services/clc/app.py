@@ -212,6 +212,7 @@ class CloudController:
                 proxy_headers=False,
                 http=listener(partial(envelope.ec2_error, _UNREADABLE), self._entropy),
                 ws="none",
+                timeout_keep_alive=75,  # seconds; SDKs keep theirs for 60 and should find them open
                 timeout_graceful_shutdown=5,
             )
         )

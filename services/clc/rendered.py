@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from mallee.aws.protocol import Fragment
 
 _OVERHEAD = 400  # bytes that an entry costs beside its text, measured with tracemalloc on CPython 3.11
 
 
-class _Kept(NamedTuple):
-    version: int
-    text: Fragment
+# Version and text: plain tuples, which the garbage collector soon forgets, so that a hundred thousand
+# of them make none of its walks longer.
+_Kept = tuple[int, Fragment]
 
 
 class Rendered:
@@ -42,11 +41,11 @@ class Rendered:
     def put(self, key: str, version: int, text: Fragment) -> None:
         """Keep what was made of a version; an older one never replaces a newer one."""
         kept = self._kept.pop(key, None)
-        if kept is not None and kept.version > version:
+        if kept is not None and kept[0] > version:
             self._kept[key] = kept
             return
-        self.bytes += len(text) + _OVERHEAD - (len(kept.text) + _OVERHEAD if kept else 0)
-        self._kept[key] = _Kept(version, text)
+        self.bytes += len(text) + _OVERHEAD - (len(kept[1]) + _OVERHEAD if kept else 0)
+        self._kept[key] = (version, text)
         while self.bytes > self._limit and self._kept:
-            _, oldest = self._kept.popitem(last=False)
-            self.bytes -= len(oldest.text) + _OVERHEAD
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self.bytes -= len(oldest) + _OVERHEAD
