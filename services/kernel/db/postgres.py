@@ -19,6 +19,9 @@ _THREADS = 8
 _ATTEMPTS = 20
 _PATIENCE = 3  # losses before a function asks for its turn
 _LOST = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+# unique_violation: who looked before the winner committed and inserts after it hears of the key
+# and not of the race. Looked at again the key is there, so a second violation is a real one.
+_TAKEN = "23505"
 # Classes of SQLSTATE that pass: connection, resources (disk full), operator (shutdown), I/O.
 _PASSING = ("08", "53", "57P", "58")
 
@@ -129,8 +132,14 @@ class Postgres(Database):
 
     async def _once(self, work: Work[T]) -> T:
         """One attempt, which nobody can call back once its thread has it; then its hooks."""
-        ending = asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
-        result, tx = await outlast(ending)
+        loop = asyncio.get_running_loop()
+        try:
+            result, tx = await outlast(loop.run_in_executor(self._threads, self._run, work))
+        except _Failed as failed:
+            if failed.tx is None or not _is_taken(failed.cause):
+                raise
+            failed.tx.tell(committed=False)
+            result, tx = await outlast(loop.run_in_executor(self._threads, self._run, work))
         self.commits += 1
         self.transactions += 1
         tx.tell(committed=True)
@@ -164,6 +173,10 @@ class Postgres(Database):
                 return work(tx)
             finally:
                 tx.end()
+
+
+def _is_taken(error: BaseException) -> bool:
+    return isinstance(error, sa.exc.DBAPIError) and _sqlstate(error) == _TAKEN
 
 
 def _sqlstate(error: sa.exc.DBAPIError) -> str | None:
