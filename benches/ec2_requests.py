@@ -2,19 +2,23 @@
 
     python benches/ec2_requests.py [--fleet 10000] [--rounds 5] [--flat 1000,100000]
 
-moto pages by reservation, Mallee by instance: the fleet stands in reservations of 100, so moto's page
-of one reservation and Mallee's page of 100 answer the same number of instances.
+moto pages by reservation, Mallee by instance: every instance of the fleet has a reservation of its own,
+so the same MaxResults is the same page. Mallee's figure is the CPU of the process that answers; what
+the whole cloud uses in the same time, nodes and clusters included, stands behind it.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from harness import RawClient, Row, Server, calibration_ms, cpu_ms, mallee, moto, report
+from harness import RawClient, Row, Server, calibration_ms, cpu_ms, cpus_ms, mallee, moto, report
 
-NODES = '[clc]\ndefault_vpc_cidr = "10.0.0.0/8"\n'
+# Large nodes, so that few of them hold the fleet: what a node costs at rest is another bench's figure.
+NODES = '[clc]\ndefault_vpc_cidr = "10.0.0.0/8"\n[cloud]\nnode_vcpus = 512\nnode_memory_mib = 262144\n'
 TYPE = "t3.nano"
 
 
@@ -40,13 +44,19 @@ def run(client: RawClient, image: str, count: int, tag: str = "") -> list[str]:
 
 
 def fill(server: Server, size: int) -> tuple[RawClient, str, list[str]]:
-    """`size` instances in reservations of 100; one more carries a tag of its own."""
-    client = RawClient(server)
+    """`size` instances in reservations of their own; one more carries a tag of its own."""
+    client, began = RawClient(server), time.monotonic()
     image = image_of(client)
-    ids: list[str] = []
-    while len(ids) < size:
-        ids += run(client, image, min(100, size - len(ids)))
+    hands = 16 if server.name == "mallee" else 1
+
+    def share(number: int) -> list[str]:
+        one = RawClient(server)
+        return [each for _ in range(number, size, hands) for each in run(one, image, 1)]
+
+    with ThreadPoolExecutor(hands) as pool:
+        ids = [each for made in pool.map(share, range(hands)) for each in made]
     run(client, image, 1, tag="needle")
+    print(f"{server.name}: {size} instances in {time.monotonic() - began:.0f} s", flush=True)
     return client, image, ids
 
 
@@ -61,12 +71,9 @@ def wait_until_quiet(client: RawClient) -> None:
 Measure = tuple[str, int, Callable[[RawClient, str, list[str]], Callable[[], object]]]
 
 
-def reading(
-    action: str, ours: dict[str, object], theirs: dict[str, object] | None = None
-) -> Callable[..., Callable[[], object]]:
+def reading(action: str, asked: dict[str, object]) -> Callable[..., Callable[[], object]]:
     def make(client: RawClient, _image: str, ids: list[str]) -> Callable[[], object]:
-        params = ours if client.server.name == "mallee" or theirs is None else theirs
-        params = {k: ids[len(ids) // 2] if v == "ID" else v for k, v in params.items()}
+        params = {k: ids[len(ids) // 2] if v == "ID" else v for k, v in asked.items()}
         prepared = client.prepare(action, params)
 
         def once() -> None:
@@ -82,12 +89,12 @@ MEASURES: list[Measure] = [
     (
         "DescribeInstances, page of 100",
         20,
-        reading("DescribeInstances", {"MaxResults": 100}, {"MaxResults": 1}),
+        reading("DescribeInstances", {"MaxResults": 100}),
     ),
     (
         "DescribeInstances, page of 1,000",
         4,
-        reading("DescribeInstances", {"MaxResults": 1000}, {"MaxResults": 10}),
+        reading("DescribeInstances", {"MaxResults": 1000}),
     ),
     ("DescribeInstances, one id", 100, reading("DescribeInstances", {"InstanceId.1": "ID"})),
     ("DescribeInstances, MaxResults=5", 100, reading("DescribeInstances", {"MaxResults": 5})),
@@ -109,33 +116,38 @@ MEASURES: list[Measure] = [
 
 
 def side_by_side(fleet: int, rounds: int) -> None:
-    with mallee("--instant", "--nodes", "40", config=NODES) as ours, moto() as theirs:
+    with mallee("--instant", "--processes", "--nodes", "40", config=NODES) as cloud, moto() as theirs:
+        ours = cloud.only("clc")
         both = {server.name: fill(server, fleet) for server in (ours, theirs)}
         wait_until_quiet(both["mallee"][0])
         rows = []
         for name, times, make in MEASURES:
             works = {k: make(*v) for k, v in both.items()}
-            few = {"mallee": times, "moto": max(1, times // 20)}
-            got: dict[str, list[float]] = {"mallee": [], "moto": []}
-            for number in range(rounds + 1):
-                for server in (ours, theirs):
-                    figure = cpu_ms(server, works[server.name], few[server.name])
-                    if number:
-                        got[server.name].append(figure)
-            rows.append(Row(name, got["mallee"], got["moto"]))
+            few = max(1, times // 20)
+            got = [
+                (*cpus_ms((ours, cloud), works["mallee"], times), cpu_ms(theirs, works["moto"], few))
+                for _ in range(rounds + 1)
+            ][1:]
+            rows.append(row_of(name, got))
             print(rows[-1].line(), flush=True)
-        rows += writes(ours, theirs, both, rounds)
+        rows += writes(cloud, theirs, both, rounds)
         report(
             f"EC2 requests, {fleet} instances",
             rows,
             fleet=fleet,
             calibration_ms=calibration_ms(),
-            rss_mib={s.name: s.rss_mib() for s in (ours, theirs)},
+            rss_mib={"clc": ours.rss_mib(), "mallee": cloud.rss_mib(), "moto": theirs.rss_mib()},
         )
 
 
+def row_of(name: str, rounds: list[tuple[float, ...]]) -> Row:
+    """A row of rounds of (ours, whole, theirs)."""
+    ours, whole, theirs = (list(column) for column in zip(*rounds, strict=True))
+    return Row(name, ours, theirs, whole=whole)
+
+
 def writes(
-    ours: Server, theirs: Server, both: dict[str, tuple[RawClient, str, list[str]]], rounds: int
+    cloud: Server, theirs: Server, both: dict[str, tuple[RawClient, str, list[str]]], rounds: int
 ) -> list[Row]:
     """Mallee's figure holds all that follows until every instance runs or is gone; moto's holds nothing more."""
     rows = []
@@ -158,21 +170,18 @@ def writes(
         return once
 
     def measure(name: str, times: int, make: Callable[[Server], Callable[[], None]]) -> None:
-        got: dict[str, list[float]] = {"mallee": [], "moto": []}
-        for number in range(rounds + 1):
-            for server in (ours, theirs):
-                work = make(server)
+        ours, work, peers = cloud.only("clc"), make(cloud), make(theirs)
 
-                def settled(work: Callable[[], None] = work, server: Server = server) -> None:
-                    for _ in range(times):
-                        work()
-                    if server.name == "mallee":
-                        wait_until_quiet(both["mallee"][0])
+        def settled() -> None:
+            for _ in range(times):
+                work()
+            wait_until_quiet(both["mallee"][0])
 
-                figure = cpu_ms(server, settled, 1) / times
-                if number:
-                    got[server.name].append(figure)
-        rows.append(Row(name, got["mallee"], got["moto"]))
+        got = []
+        for _ in range(rounds + 1):
+            figures = cpus_ms((ours, cloud), settled, 1)
+            got.append((*(each / times for each in figures), cpu_ms(theirs, peers, times)))
+        rows.append(row_of(name, got[1:]))
         print(rows[-1].line(), flush=True)
 
     measure("RunInstances(1), durable, until running", 20, lambda s: running(s, 1))
@@ -184,7 +193,8 @@ def writes(
 def flatness(sizes: list[int], rounds: int) -> None:
     figures: dict[str, dict[int, list[float]]] = {}
     for size in sizes:
-        with mallee("--instant", "--nodes", str(max(2, size // 200)), config=NODES) as ours:
+        with mallee("--instant", "--processes", "--nodes", str(max(2, size // 200)), config=NODES) as cloud:
+            ours = cloud.only("clc")
             client, image, ids = fill(ours, size)
             wait_until_quiet(client)
             for name, times, make in MEASURES:

@@ -19,8 +19,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -47,6 +47,10 @@ class Server:
     def cpu(self) -> float:
         """Seconds of CPU that all its processes have used so far."""
         return sum(_cpu_of(pid) for pid in self.pids)
+
+    def only(self, service: str) -> Server:
+        """The same server, with the CPU and memory of one of its services (`--processes` keeps them apart)."""
+        return replace(self, pids=[self.facts["pids"][service]])  # type: ignore[index]
 
     def rss_mib(self) -> float:
         """Resident memory of all its processes."""
@@ -202,22 +206,32 @@ def _wait_for(url: str, seconds: float) -> None:
             time.sleep(0.05)
 
 
-def cpu_ms(server: Server, work: Callable[[], None], times: int) -> float:
+def cpu_ms(server: Server, work: Callable[[], object], times: int) -> float:
     """Milliseconds of the server's CPU for each of `times` runs of `work`."""
-    before = server.cpu()
+    return cpus_ms([server], work, times)[0]
+
+
+def cpus_ms(servers: Sequence[Server], work: Callable[[], object], times: int) -> list[float]:
+    """The same of several servers, or parts of one, in the same runs."""
+    before = [server.cpu() for server in servers]
     for _ in range(times):
         work()
-    return (server.cpu() - before) * 1000 / times
+    return [(server.cpu() - was) * 1000 / times for server, was in zip(servers, before, strict=True)]
 
 
 @dataclass
 class Row:
-    """One measure: ours, theirs (or a limit), and the ratio of each round."""
+    """One measure: ours, theirs (or a limit), and the ratio of each round.
+
+    Attributes:
+        whole: ours with all that is not in `ours`: the other services of the cloud.
+    """
 
     name: str
     ours: list[float]
     theirs: list[float]
     unit: str = "ms CPU"
+    whole: list[float] = field(default_factory=list)
 
     def line(self) -> str:
         ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
@@ -225,6 +239,7 @@ class Row:
         return (
             f"{self.name:48} {ours:10.3f} {theirs:10.3f} {self.unit:8} "
             f"{statistics.median(ratios):8.1f}x  ({ratios[0]:.1f} - {ratios[-1]:.1f})"
+            + (f"  whole cloud {statistics.median(self.whole):.3f}" if self.whole else "")
         )
 
 
