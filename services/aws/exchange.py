@@ -55,11 +55,8 @@ class Exchange:
     body: bytes = b""
 
     def header(self, name: bytes) -> str:
-        """The first header of a name as text, or nothing."""
-        for each, value in self.arrived.headers:
-            if each == name:
-                return value.decode("latin-1")
-        return ""
+        """A header's text, nothing if there is none; of several, all with commas between them."""
+        return self.arrived.folded.get(name, b"").decode("latin-1")
 
     def fail(self, error: AwsError) -> None:
         """Answer an error."""

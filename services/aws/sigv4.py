@@ -78,10 +78,14 @@ class Arrived:
     query: bytes
     headers: list[tuple[bytes, bytes]]
     body: bytes = b""
+    _folded: dict[bytes, bytes] | None = None
 
     @property
     def folded(self) -> dict[bytes, bytes]:
-        return canonical.fold(self.headers)
+        """The headers by lower-case name, made once: nearly every stage looks at one."""
+        if self._folded is None:
+            self._folded = canonical.fold(self.headers)
+        return self._folded
 
 
 @dataclass(frozen=True, slots=True)
