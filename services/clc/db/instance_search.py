@@ -127,7 +127,11 @@ def _statement(leader: str, checked: tuple[str, ...], tagged: int, tag_keys: int
         found = found.where(_I.account_id == bindparam("account"), _I.id > bindparam("after"))
         order = _I.id
         if leader:
-            found = found.where(COLUMNS[leader] == bindparam("lead"))
+            lead: ColumnElement[Any] = bindparam("lead", type_=COLUMNS[leader].type)
+            if leader == "state":
+                # Beside a partial index of `state = 48`, SQLite plans anew for each value of a bare parameter.
+                lead = lead + 0
+            found = found.where(COLUMNS[leader] == lead)
     return Prepared(found.where(*wanted).order_by(order).limit(bindparam("limit")))
 
 
