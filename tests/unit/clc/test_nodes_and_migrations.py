@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mallee.aws.errors import AwsError
+from mallee.kernel.errors import Fault, Kind
 from mallee.rpc import cluster_pb2 as pb
 from mallee.rpc import common_pb2
 from tests.unit.clc.pretend_cloud import ZONES, PretendCloud
@@ -187,3 +188,38 @@ async def test_a_stopped_instance_starts_where_it_is_told(pretend: PretendCloud)
     await pretend.ask("ModifyInstancePlacement", InstanceId=one, HostId="h-mallee-1a-2")
     await pretend.ask("StartInstances", InstanceIds=[one])
     assert (await pretend.row(one)).host_id == "h-mallee-1a-2"
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameters"),
+    [
+        ("DescribeInstanceMigrations", {"MigrationIds": ["mig-b"]}),
+        ("CancelInstanceMigration", {"MigrationId": "mig-b"}),
+        ("DescribeHosts", {"HostIds": ["h-mallee-1b-0"]}),
+    ],
+)
+async def test_what_is_in_a_zone_that_is_away_is_not_unknown(
+    pretend: PretendCloud, operation: str, parameters: dict[str, Any]
+) -> None:
+    with_nodes(pretend)
+    away = pretend.clusters[ZONES[1]]
+
+    async def silent(_: Any) -> Any:
+        raise Fault(Kind.UNAVAILABLE, "The zone does not answer.")
+
+    away.migrations = away.nodes = silent  # type: ignore[method-assign]
+    assert away.state is not None, "nobody has noticed yet"
+    assert await code(pretend, operation, **parameters) == "Unavailable"
+
+
+async def test_a_migration_is_cancelled_while_another_zone_is_away(pretend: PretendCloud) -> None:
+    with_nodes(pretend)
+    here, away = pretend.clusters[ZONES[1]], pretend.clusters[ZONES[0]]
+    here.listed_migrations = [pb.Migration(migration_id="mig-b", state="running")]
+
+    async def silent(_: Any) -> Any:
+        raise Fault(Kind.UNAVAILABLE, "The zone does not answer.")
+
+    away.migrations = silent  # type: ignore[method-assign]
+    answer = await pretend.ask("CancelInstanceMigration", MigrationId="mig-b")
+    assert answer["Migration"]["State"] == "cancelled"

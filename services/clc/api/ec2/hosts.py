@@ -45,16 +45,23 @@ def only_admin(call: Call, what: str) -> None:
         )
 
 
-async def all_nodes(call: Call, host_ids: Sequence[str] = ()) -> list[pb.Node]:
-    """The nodes of every zone that can be asked, or those of these ids, without their instances."""
+async def all_nodes(call: Call) -> list[pb.Node]:
+    """The nodes of every zone that can be asked, without their instances."""
+    return (await _asked_of_all(call))[0]
+
+
+async def _asked_of_all(call: Call) -> tuple[list[pb.Node], Fault | None]:
+    """All nodes, and why a zone could not be asked, if one could not."""
     nodes: list[pb.Node] = []
+    away = None
     for cluster in call.cloud.clusters:
         try:
-            nodes += await cluster.nodes(pb.ListNodesRequest(host_ids=host_ids))
+            nodes += await cluster.nodes(pb.ListNodesRequest())
         except Fault as fault:
             if fault.kind is not Kind.UNAVAILABLE:
                 raise as_aws_error(fault) from fault
-    return nodes
+            away = fault
+    return nodes, away
 
 
 async def host_ids_of(call: Call, names: Sequence[str]) -> dict[str, pb.Node]:
@@ -62,12 +69,15 @@ async def host_ids_of(call: Call, names: Sequence[str]) -> dict[str, pb.Node]:
 
     Raises:
         InvalidHostIDNotFound: naming those that no zone knows.
+        Unavailable: a zone is away that may know them.
     """
-    known: dict[str, pb.Node] = {}
-    if names:
-        for node in await all_nodes(call):
-            known |= {node.host_id: node, node.name: node}
+    if not names:
+        return {}
+    nodes, away = await _asked_of_all(call)
+    known = {name: node for node in nodes for name in (node.host_id, node.name)}
     missing = [each for each in names if each not in known]
+    if missing and away is not None:
+        raise as_aws_error(away) from away
     if missing:
         raise InvalidHostIDNotFound(*missing)
     return {each: known[each] for each in names}

@@ -91,9 +91,7 @@ def refused(fault: Fault) -> pb.MigrateResponse:
 
 async def found(call: Call, ids: Sequence[str]) -> list[pb.Migration]:
     """Those of these migrations that a zone which can be reached knows, by id."""
-    request = pb.ListMigrationsRequest(migration_ids=ids)
-    moved = [each for zone in call.cloud.clusters.zones for each in await _of_zone(call, zone, request)]
-    return sorted(moved, key=lambda each: each.migration_id)
+    return (await _of_all_zones(call, pb.ListMigrationsRequest(migration_ids=ids)))[0]
 
 
 async def listed(call: Call, req: Mapping[str, Any], ids: Sequence[str], of: Sequence[str]) -> Listing:
@@ -107,24 +105,16 @@ async def listed(call: Call, req: Mapping[str, Any], ids: Sequence[str], of: Seq
         if ids:
             raise InvalidMigrationIDNotFound(*ids)
         return Listing([], None)
-    if ids:
-        known = {each.migration_id for each in await found(call, ids)}
-        missing = [each for each in ids if each not in known]
-        if missing:
-            # A list may lack a zone that is away; what was named must not be called unknown by that.
-            if any(cluster.state is None for cluster in call.cloud.clusters):
-                away = Fault(Kind.UNAVAILABLE, "A zone cannot be asked now.", fix="Try again.")
-                raise as_aws_error(away)
-            raise InvalidMigrationIDNotFound(*missing)
     names, after = await host_names(call), page.after
+    named = await _named(call, ids, of) if ids else None
     shown: list[Shown] = []
     size = min(page.limit + 1, 500)
     while True:
-        request = pb.ListMigrationsRequest(
-            migration_ids=ids, instance_ids=of, max_results=size, after_migration_id=after
-        )
-        moved = [each for zone in call.cloud.clusters.zones for each in await _of_zone(call, zone, request)]
-        moved.sort(key=lambda each: each.migration_id)
+        if named is None:
+            request = pb.ListMigrationsRequest(instance_ids=of, max_results=size, after_migration_id=after)
+            moved = (await _of_all_zones(call, request))[0]
+        else:
+            moved = [each for each in named if each.migration_id > after]
         for each in moved[:size]:
             view = migration(each, names)
             if sought.passes(view):
@@ -136,10 +126,29 @@ async def listed(call: Call, req: Mapping[str, Any], ids: Sequence[str], of: Seq
         after = moved[size - 1].migration_id
 
 
-async def _of_zone(call: Call, zone: str, request: pb.ListMigrationsRequest) -> Sequence[pb.Migration]:
-    try:
-        return await call.cloud.clusters.at(zone).migrations(request)
-    except Fault as fault:
-        if fault.kind is Kind.UNAVAILABLE:
-            return ()
-        raise as_aws_error(fault) from fault
+async def _named(call: Call, ids: Sequence[str], of: Sequence[str]) -> list[pb.Migration]:
+    """A list may lack a zone that is away; what was named must not be called unknown by that."""
+    moved, away = await _of_all_zones(call, pb.ListMigrationsRequest(migration_ids=ids))
+    known = {each.migration_id for each in moved}
+    missing = [each for each in ids if each not in known]
+    if missing and away is not None:
+        raise as_aws_error(away) from away
+    if missing:
+        raise InvalidMigrationIDNotFound(*missing)
+    return [each for each in moved if not of or each.instance_id in of]
+
+
+async def _of_all_zones(
+    call: Call, request: pb.ListMigrationsRequest
+) -> tuple[list[pb.Migration], Fault | None]:
+    """By id, and why a zone could not be asked, if one could not."""
+    moved: list[pb.Migration] = []
+    away = None
+    for cluster in call.cloud.clusters:
+        try:
+            moved += await cluster.migrations(request)
+        except Fault as fault:
+            if fault.kind is not Kind.UNAVAILABLE:
+                raise as_aws_error(fault) from fault
+            away = fault
+    return sorted(moved, key=lambda each: each.migration_id), away

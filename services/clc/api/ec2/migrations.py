@@ -189,11 +189,16 @@ async def cancel_instance_migration(call: Call, req: Req) -> dict[str, Any]:
         cancel=action == "cancel",
         force_complete=action == "force-complete",
     )
+    away: Fault | None = None
     for cluster in call.cloud.clusters:
         try:
             if await cluster.migrations(pb.ListMigrationsRequest(migration_ids=[req["MigrationId"]])):
                 steered = await cluster.steer(request)
                 return {"Migration": migration_view.migration(steered, await migration_view.host_names(call))}
         except Fault as fault:
-            raise as_aws_error(fault) from fault
+            if fault.kind is not Kind.UNAVAILABLE:
+                raise as_aws_error(fault) from fault
+            away = fault
+    if away is not None:
+        raise as_aws_error(away) from away
     raise InvalidMigrationIDNotFound(req["MigrationId"])
