@@ -19,8 +19,9 @@ from mallee.kernel.errors import Fault, Kind
 
 PROGRAM = (sys.executable, "-P", "-m", "mallee.cli.main")
 FIRST_START = 30.0  # seconds that a service may take until it is ready
-STEADY = 30.0  # seconds after which a service counts as having started well
+STEADY = 5.0  # seconds after which a service counts as having started well
 BACKOFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds before each start after a death, the last for ever
+RETRY = 1.0  # seconds until what could not be written is tried again
 GRACE = 10.0  # seconds to end by itself
 
 _log = structlog.get_logger()
@@ -58,6 +59,7 @@ class Supervisor:
         self._pids: dict[str, int] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._ending = asyncio.Event()
+        self._telling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Return when every service has said that it is ready.
@@ -87,6 +89,8 @@ class Supervisor:
     async def stop(self) -> None:
         """End every child, first politely."""
         self._ending.set()
+        if self._telling is not None:
+            self._telling.cancel()
         for pid in self._pids.values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
@@ -137,7 +141,7 @@ class Supervisor:
                 env=os.environ | {"NOTIFY_SOCKET": listener.name, "MALLEE_PARENT": str(os.getpid())},
             )
         self._pids[command.name] = child.pid
-        self._changed(self._pids)
+        self._tell()
         if self._ending.is_set():  # `stop` may have looked at the pids just before
             child.terminate()
         hearing = asyncio.create_task(listener.ready())
@@ -147,7 +151,21 @@ class Supervisor:
         finally:
             hearing.cancel()
             self._pids.pop(command.name, None)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say who lives. Where that cannot be written, children are cared for all the same."""
+        try:
             self._changed(self._pids)
+        except OSError as error:
+            _log.warning("the list of processes is not written", reason=str(error))
+            if self._telling is None or self._telling.done():
+                self._telling = asyncio.create_task(self._tell_later())
+
+    async def _tell_later(self) -> None:
+        await self._clock.sleep(RETRY)
+        self._telling = None
+        self._tell()
 
 
 def _said(heard: asyncio.Task[None], first: asyncio.Future[None]) -> None:

@@ -6,11 +6,13 @@ one list of processors, and the last one before the rendering takes secrets out.
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
+from contextlib import suppress
 from functools import lru_cache
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
@@ -86,8 +88,24 @@ def _as_text(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     return "\n".join((" ".join((head, *told)), raised)) if raised else " ".join((head, *told))
 
 
+class _Lossy(io.TextIOBase):
+    """Standard error, as long as it can be written: on a full disk a line is lost, and not a request."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+
+_STDERR = cast("TextIO", _Lossy())  # for loggers, which write and flush
+
+
 def _to_stderr(*_: object) -> structlog.PrintLogger:
-    return structlog.PrintLogger(sys.stderr)
+    return structlog.PrintLogger(_STDERR)
 
 
 class _Libraries(logging.StreamHandler[TextIO]):
@@ -95,7 +113,7 @@ class _Libraries(logging.StreamHandler[TextIO]):
 
 
 def _take_over_logging(shared: list[Processor], ending: list[Processor], level: int) -> None:
-    handler = _Libraries(sys.stderr)
+    handler = _Libraries(_STDERR)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

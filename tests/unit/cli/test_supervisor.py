@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -29,8 +30,14 @@ class Pids:
     def __init__(self) -> None:
         self.now: dict[str, int] = {}
         self.changed = asyncio.Event()
+        self.refusing = False
+        self.refused = asyncio.Event()
 
     def __call__(self, pids: Mapping[str, int]) -> None:
+        if self.refusing:
+            if len(pids) == 1:  # of the new child, not of the death
+                self.refused.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
         self.now = dict(pids)
         self.changed.set()
 
@@ -82,6 +89,22 @@ async def test_a_killed_child_is_back(pids: Pids, tmp_path: Path) -> None:
         await keeper.stop()
     assert not any(alive(pid) for pid in before.values())
     assert pids.now == {}
+
+
+async def test_a_full_disk_does_not_end_the_care(pids: Pids, tmp_path: Path) -> None:
+    """The list of processes cannot be written when a child dies: it is back, and the list when there is room."""
+    keeper = keeping(pids, tmp_path, READY)
+    await keeper.start()
+    try:
+        before = pids.now["child0"]
+        pids.refusing = True
+        os.kill(before, signal.SIGKILL)
+        await pids.refused.wait()
+        pids.refusing = False
+        await pids.until(lambda now: now.get("child0", before) != before)
+        assert alive(pids.now["child0"])
+    finally:
+        await keeper.stop()
 
 
 async def test_a_child_that_cannot_start_is_a_sentence_and_ends_the_others(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,3 +119,15 @@ def test_configuring_again_counts_and_doubles_nothing(capsys: pytest.CaptureFixt
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert [json.loads(line)["event"] for line in lines[1:]] == ["second", "third"]
+
+
+def test_a_full_disk_costs_the_log_and_nothing_else(plain_log: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    log.configure(json=True, clock=ManualClock())
+
+    structlog.get_logger().warning("nobody will read this")
+    logging.getLogger("library").warning("nor this")
