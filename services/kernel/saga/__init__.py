@@ -52,8 +52,9 @@ class Step(ABC, Generic[C]):
     """One move of a saga, and how to take it back.
 
     `retries` is how often a passing failure (Fault UNAVAILABLE, a lost connection, a time-out) is
-    tried again before the saga unwinds. A final step tries passing failures for ever: nobody
-    knows whether it took effect, so there is no way back any more.
+    tried again before the saga unwinds. A final step is tried for ever after a passing failure or
+    an exception that is no Fault: nobody knows whether it took effect, so there is no way back any
+    more. It refuses, and the saga unwinds, by raising any other Fault, knowing that it had no effect.
     """
 
     name: ClassVar[str]

@@ -134,6 +134,9 @@ class Run:
     async def _failed(self, step: Step[Any], error: Exception) -> Rest | None:
         if isinstance(error, AssertionError):
             raise _Stuck from error
+        if step.final and not isinstance(error, Fault):
+            # Whether it had its effect nobody knows. Only a Fault that is not a passing one refuses.
+            return await self._failed_again(error, step.name)
         patient = step.final or (self._failures < step.retries and not self._order.cancelled.is_set())
         if not self._may_turn() or (passing(error) and patient):
             return await self._failed_again(error, step.name)

@@ -53,8 +53,10 @@ class Move(Step[tuple[World, Order]]):
             world.wrong.append(f"{order.id}: {self.name} before {missing}")
         await world.clock.sleep(1)  # a kill may come here
         failure, with_effect = (world.failing.get((order.id, self.name)) or [("", True)]).pop(0)
-        # A refused final step has had no effect: that is what refusing means.
-        if with_effect and not (self.final and failure in {"refused", "bug"}):
+        if self.final and failure == "refused":
+            # Refusing means: it had no effect, now or at an earlier attempt.
+            failure, with_effect = ("", True) if self.name in there else (failure, False)
+        if with_effect:
             there.add(self.name)
         if failure:
             raise FAILURES[failure]
