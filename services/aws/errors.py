@@ -268,6 +268,16 @@ class Unavailable(CodedError, status=503):
         super().__init__(message)
 
 
+class StorageFull(Unavailable, code="Unavailable"):
+    """Nothing can be written. It passes when somebody makes room, not by itself."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing can be changed now. The disk of this cloud has no room left; what is there can still be read. "
+            "Have its operator make room, then try again."
+        )
+
+
 class InternalError(CodedError, status=500):
     """Our bug; the log has the details under the request's id."""
 

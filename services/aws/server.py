@@ -16,7 +16,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from mallee.aws import sigv2, sigv4
-from mallee.aws.errors import AwsError, InternalError, Unavailable
+from mallee.aws.errors import AwsError, InternalError, StorageFull, Unavailable
 from mallee.aws.exchange import App, Disconnected, Exchange, Receive, Scope, Send
 from mallee.aws.service import Authoriser, Service
 from mallee.aws.stages import Stages
@@ -24,7 +24,7 @@ from mallee.aws.telemetry import Telemetry
 from mallee.aws.throttle import Limits, Throttle
 from mallee.kernel.clock import Clock
 from mallee.kernel.entropy import Entropy, request_id
-from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.errors import STORAGE_FULL, Fault, Kind
 
 _log = structlog.get_logger()
 
@@ -140,7 +140,7 @@ class Front:
         except Fault as fault:
             if fault.kind is Kind.UNAVAILABLE:
                 _log.warning("unavailable", request_id=x.request_id, why=str(fault), code=fault.code)
-                x.fail(Unavailable())
+                x.fail(StorageFull() if fault.code == STORAGE_FULL else Unavailable())
             else:
                 _log.exception("fault without an answer", request_id=x.request_id, operation=x.operation[:64])
                 x.fail(InternalError())

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from mallee.aws.errors import AwsError, CodedError, InternalError, InvalidParameterValue, Unavailable
+from mallee.aws.errors import (
+    AwsError,
+    CodedError,
+    InternalError,
+    InvalidParameterValue,
+    StorageFull,
+    Unavailable,
+)
 from mallee.clc.errors import IncorrectState, InsufficientInstanceCapacity, InvalidHostIDNotFound
-from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.errors import STORAGE_FULL, Fault, Kind
 from mallee.rpc import common_pb2
 
 
@@ -16,7 +23,7 @@ def as_aws_error(fault: Fault) -> AwsError:
     """The error that a caller gets for a fault of a call to another service."""
     match fault.kind:
         case Kind.UNAVAILABLE:
-            return Unavailable()
+            return StorageFull() if fault.code == STORAGE_FULL else Unavailable()
         case Kind.NO_CAPACITY:
             return InsufficientInstanceCapacity(str(fault))
         case Kind.INVALID | Kind.NOT_FOUND:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+STORAGE_FULL = "storage-full"  # the code of a fault that ends when somebody makes room
+
 
 class Kind(StrEnum):
     """The kinds a caller can act upon differently."""

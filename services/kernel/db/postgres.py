@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import sqlalchemy as sa
 
 from mallee.kernel.db import Database, T, Tx, Work, closed, outlast, settle
-from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.errors import STORAGE_FULL, Fault, Kind
 
 _THREADS = 8
 _ATTEMPTS = 20
@@ -22,6 +22,7 @@ _LOST = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 # unique_violation: who looked before the winner committed and inserts after it hears of the key
 # and not of the race. Looked at again the key is there, so a second violation is a real one.
 _TAKEN = "23505"
+_DISK_FULL = "53100"
 # Classes of SQLSTATE that pass: connection, resources (disk full), operator (shutdown), I/O.
 _PASSING = ("08", "53", "57P", "58")
 
@@ -196,7 +197,7 @@ def unavailable(error: BaseException) -> BaseException:
         "PostgreSQL did not complete the transaction.",
         why=f"{str(error.orig).strip()}.",
         fix="Try again: with the same client token, for the commit itself may have been made.",
-        code="database-store",
+        code=STORAGE_FULL if state == _DISK_FULL else "database-store",
     )
     fault.__cause__ = error
     return fault

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from mallee.kernel.db import Database, T, Tx, Work, closed, outlast, settle
-from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.errors import STORAGE_FULL, Fault, Kind
 
 # The writer lets the loop breathe after so many functions (each some tenths of a millisecond).
 _BREATH = 16
@@ -58,9 +58,8 @@ def unavailable(error: BaseException, doing: str) -> BaseException:
         return error
     why, fix = known
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    fault = Fault(
-        Kind.UNAVAILABLE, f"{doing} ({cause}).", why=why, fix=f"{fix} Then try again.", code="database-store"
-    )
+    code = STORAGE_FULL if _code(error) == sqlite3.SQLITE_FULL else "database-store"
+    fault = Fault(Kind.UNAVAILABLE, f"{doing} ({cause}).", why=why, fix=f"{fix} Then try again.", code=code)
     fault.__cause__ = error
     return fault
 

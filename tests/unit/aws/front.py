@@ -19,7 +19,7 @@ from mallee.aws.service import Service
 from mallee.aws.sigv4 import Key
 from mallee.kernel.clock import ManualClock
 from mallee.kernel.entropy import SeededEntropy
-from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.errors import STORAGE_FULL, Fault, Kind
 from tests.unit.aws.requests import ADA
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -27,6 +27,7 @@ MODELS = {name: model.load(name) for name in ("ec2", "sts")}
 ERRORS = {
     "i-aws": AwsError("InvalidInstanceID.NotFound", "The instance ID 'i-aws' does not exist"),
     "i-away": Fault(Kind.UNAVAILABLE, "the zone does not answer"),
+    "i-full": Fault(Kind.UNAVAILABLE, "/secret/path cannot be written", code=STORAGE_FULL),
     "i-odd": Fault(Kind.CONFLICT, "nobody translated this"),
     "i-bug": RuntimeError("secret detail"),
 }

@@ -56,6 +56,7 @@ async def test_the_service_follows_from_the_scope() -> None:
     [
         ("DescribeInstances", {"InstanceId.1": "i-aws"}, 400, "InvalidInstanceID.NotFound", "does not exist"),
         ("DescribeInstances", {"InstanceId.1": "i-away"}, 503, "Unavailable", "try again"),
+        ("DescribeInstances", {"InstanceId.1": "i-full"}, 503, "Unavailable", "no room"),
         ("DescribeInstances", {"InstanceId.1": "i-odd"}, 500, "InternalError", "An internal error has occurred"),
         ("DescribeInstances", {"InstanceId.1": "i-bug"}, 500, "InternalError", "An internal error has occurred"),
         ("DescribeInstances", {"InstanceId.1": "i-misfit"}, 500, "InternalError", "An internal error has occurred"),
