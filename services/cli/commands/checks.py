@@ -159,7 +159,7 @@ def _cloud(folder: StateFolder) -> Finding:
 def _kvm(_: StateFolder) -> Finding:
     device = Path("/dev/kvm")
     if os.access(device, os.R_OK | os.W_OK):
-        return Finding(True, "KVM", f"{device} usable")
+        return Finding(True, "KVM", f"{device} opens; whether guests run on it is not tried")
     seen = "not permitted" if device.exists() else "none"
     return Finding(
         None, "KVM", seen, "Only for real virtual machines: load kvm_intel or kvm_amd, join group kvm."
