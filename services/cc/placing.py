@@ -151,7 +151,7 @@ class Placing:
         if ask.host_id:
             host = self._ledger.inventory.hosts.get(host_number(ask.host_id))
             if host is None:
-                return Cause("not-found", f"There is no node {ask.host_id} in {self._ledger.zone}.")
+                return Cause("not-found", f"There is no such node in {self._ledger.zone}.")
             reason = refusal(host, Question(kind))
             if reason is not None:
                 return reason

@@ -57,18 +57,18 @@ def cause_against(
 ) -> Cause | None:
     """Why this node cannot be the destination, or None when it can."""
     if host is None:
-        return Cause("not-found", f"There is no node h-{number}.")
+        return Cause("not-found", f"There is no node h-{source.zone}-{number}.")
     if host is source:
-        return Cause("same-host", f"The instance runs on {host.host_id} already.")
+        return Cause("same-host", f"The instance runs on {host.title} already.")
     if number in excluded:
-        return Cause("excluded", f"Node {host.host_id} was excluded by the request.")
+        return Cause("excluded", f"Node {host.title} was excluded by the request.")
     if host.hypervisor != source.hypervisor:
         return Cause(
             "hypervisor-mismatch",
-            f"Node {host.host_id} runs {host.hypervisor}, the instance's node {source.hypervisor}.",
+            f"Node {host.title} runs {host.hypervisor}, the instance's node {source.hypervisor}.",
         )
     if host.silent and not host.lost:
-        return Cause("unreachable", f"Node {host.host_id} is not connected just now.")
+        return Cause("unreachable", f"Node {host.title} is not connected just now.")
     return refusal(host, Question(Kind(row.resources, cpu_model=source.cpu_model)))
 
 
@@ -88,6 +88,7 @@ def _whole(ledger: Ledger, asked: Asked, row: Placement | None, open_migration: 
         return Cause(
             "instance-not-running", f"The instance is {phase}; a live migration moves a running one."
         )
-    if ledger.inventory.hosts[row.host].lost:
-        return Cause("lost", f"The instance's node h-{row.host} does not hold its lease.")
+    host = ledger.inventory.hosts[row.host]
+    if host.lost:
+        return Cause("lost", f"The instance's node {host.title} does not hold its lease.")
     return None

@@ -32,19 +32,19 @@ class Question:
 
 def lost(host: Host) -> Cause | None:
     if host.lost:
-        return Cause("lost", f"Node {host.host_id} does not hold its lease.")
+        return Cause("lost", f"Node {host.title} does not hold its lease.")
     return None
 
 
 def cordoned(host: Host) -> Cause | None:
     if host.cordoned:
-        return Cause("cordoned", f"Node {host.host_id} is cordoned: it takes no new guests.")
+        return Cause("cordoned", f"Node {host.title} is cordoned: it takes no new guests.")
     return None
 
 
 def zone(host: Host, kind: Kind) -> Cause | None:
     if kind.zone and host.zone != kind.zone:
-        return Cause("zone-mismatch", f"Node {host.host_id} is in zone {host.zone}, not {kind.zone}.")
+        return Cause("zone-mismatch", f"Node {host.title} is in zone {host.zone}, not {kind.zone}.")
     return None
 
 
@@ -52,7 +52,7 @@ def cpu_model(host: Host, kind: Kind) -> Cause | None:
     if kind.cpu_model and host.cpu_model != kind.cpu_model:
         return Cause(
             "cpu-model-mismatch",
-            f"Node {host.host_id} offers CPU model {host.cpu_model or 'none'}, the guest needs {kind.cpu_model}.",
+            f"Node {host.title} offers CPU model {host.cpu_model or 'none'}, the guest needs {kind.cpu_model}.",
         )
     return None
 
@@ -61,7 +61,7 @@ def capacity(host: Host, asked: Resources) -> Cause | None:
     if not host.holds(asked):
         return Cause(
             "no-capacity",
-            f"Node {host.host_id} has {host.free_vcpus} vCPUs and {host.free_memory} MiB free, "
+            f"Node {host.title} has {host.free_vcpus} vCPUs and {host.free_memory} MiB free, "
             f"{asked.vcpus} and {asked.memory_mib} are asked.",
         )
     return None
@@ -70,9 +70,9 @@ def capacity(host: Host, asked: Resources) -> Cause | None:
 def refusal(host: Host, question: Question) -> Cause | None:
     """The first reason why `host` cannot be the answer, or None when it can."""
     if question.only is not None and host.index not in question.only:
-        return Cause("affinity", f"Node {host.host_id} is not among the nodes asked for.")
+        return Cause("affinity", f"Node {host.title} is not among the nodes asked for.")
     if host.index in question.apart:
-        return Cause("anti-affinity", f"Node {host.host_id} runs a guest to stay apart from.")
+        return Cause("anti-affinity", f"Node {host.title} runs a guest to stay apart from.")
     kind = question.kind
     return (
         lost(host)

@@ -44,6 +44,11 @@ class Host:
         return f"h-{self.index}"
 
     @property
+    def title(self) -> str:
+        """The same for people, who see the nodes of every zone: `h-mallee-1a-3`."""
+        return f"h-{self.zone}-{self.index}"
+
+    @property
     def open(self) -> bool:
         """Whether new guests may come at all."""
         return not (self.cordoned or self.lost)
