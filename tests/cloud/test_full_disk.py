@@ -105,7 +105,7 @@ async def test_a_full_disk(small_disk: Path) -> None:
         for pid in cloud.folder.pids().values():
             os.kill(pid, signal.SIGKILL)
         ballast.unlink()
-        await until(lambda: _runs(cloud), "it works again", 30)
+        await until(lambda: _runs(cloud), "it works again", 60)
         await at_rest(cloud)
         assert instance in cloud.describe()
     finally:

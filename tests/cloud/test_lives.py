@@ -106,7 +106,7 @@ async def test_a_migration_survives_the_death_of_any_service(in_processes: TestC
     await until(lambda: _is_back(cloud, service, pid), f"{service} is back", 60)
     with suppress(WaiterError):  # taken back is as good
         cloud.ec2.get_waiter("instance_migration_completed").wait(
-            MigrationIds=[migration], WaiterConfig={"Delay": 0.1, "MaxAttempts": 400}
+            MigrationIds=[migration], WaiterConfig={"Delay": 0.1, "MaxAttempts": 900}
         )
     moved = cloud.ec2.describe_instance_migrations(MigrationIds=[migration])["Migrations"][0]
     assert moved["State"] in {"completed", "failed", "cancelled"}

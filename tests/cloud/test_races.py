@@ -48,7 +48,7 @@ async def at_rest(cloud: TestCloud) -> None:
         return not last
 
     try:
-        await until(well, "the books agree", 20)
+        await until(well, "the books agree", 60)
     except AssertionError:
         raise AssertionError("\n".join(last)) from None
 
@@ -235,7 +235,7 @@ async def test_more_are_started_than_there_is_room_for(races: TestCloud) -> None
     def states() -> Counter[str]:
         return Counter(each["State"]["Name"] for each in races.describe().values())
 
-    await until(lambda: states() == {"running": L, "stopped": L // 2}, "half of them run", 20)
+    await until(lambda: states() == {"running": L, "stopped": L // 2}, "half of them run", 60)
     assert set(second) <= {
         name for name, each in races.describe().items() if each["State"]["Name"] == "running"
     }
