@@ -34,7 +34,7 @@ def first_answer(folder: Path) -> float:
 
 
 def restart(fleet: int) -> None:
-    flags = ("--instant", "--nodes", str(max(2, fleet // 200)))
+    flags = ("--instant", "--nodes", str(max(2, fleet // 500)))
     with tempfile.TemporaryDirectory(prefix="mallee-bench-") as name:
         folder = Path(name)
         with mallee(*flags, config=NODES, keep=folder) as server:

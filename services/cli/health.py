@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -76,28 +78,38 @@ async def nodes_came(
     Raises:
         TimeoutError: some did not come.
     """
-    from mallee.rpc.cluster_pb2 import WatchRequest
     from mallee.rpc.cluster_pb2_grpc import ClusterServiceStub
 
     me = Identity(cloud, "clc", "clc")
     until = clock.monotonic() + seconds
     for zone, address, wanted in zones:
         channel = transport.connect(me, address, expect="cc")
-        stub: Any = ClusterServiceStub(channel)
         came = 0
         try:
-            while came < wanted:
-                try:
-                    watch = stub.Watch(WatchRequest())
-                    async for message in watch:
-                        if message.HasField("zone"):
-                            came = message.zone.nodes_ready
-                            break
-                except Fault as fault:
-                    if fault.kind is not Kind.UNAVAILABLE:
-                        raise
-                if clock.monotonic() > until:
-                    raise TimeoutError(f"{wanted - came} of {wanted} nodes of {zone} have not come.")
-                await clock.sleep(POLL)
+            async with asyncio.timeout(max(0.0, until - clock.monotonic())):
+                while came < wanted:
+                    async with aclosing(_ready_nodes(ClusterServiceStub(channel))) as counts:
+                        async for came in counts:
+                            if came >= wanted:
+                                break
+                    await clock.sleep(POLL)
+        except TimeoutError as late:
+            raise TimeoutError(f"{wanted - came} of {wanted} nodes of {zone} have not come.") from late
         finally:
             await channel.close()
+
+
+async def _ready_nodes(stub: Any) -> AsyncGenerator[int, None]:
+    """How many nodes are ready, each time that changes; ends when the zone cannot be asked just now.
+
+    One watch is kept, because each begins with all that the zone holds.
+    """
+    from mallee.rpc.cluster_pb2 import WatchRequest
+
+    try:
+        async for message in stub.Watch(WatchRequest()):
+            if message.HasField("zone"):
+                yield message.zone.nodes_ready
+    except Fault as fault:
+        if fault.kind is not Kind.UNAVAILABLE:
+            raise
