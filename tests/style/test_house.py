@@ -27,7 +27,7 @@ TOP_FOLDERS_MAX = 10
 
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
-WIDE_FOLDERS: dict[str, int] = {"services/clc/api/ec2": 25}
+WIDE_FOLDERS: dict[str, int] = {}
 
 FORBIDDEN_MODULES = re.compile(r"(^|_)(utils?|helpers?|managers?|base|common|misc)(_|$)")
 FORBIDDEN_NAMES = re.compile(r"^(do_|process_|handle_stuff)|([a-z]Manager|Helper|Utils?|Base)$")

@@ -22,7 +22,6 @@ from mallee.aws.errors import AwsError
 from mallee.aws.protocol import Protocol, decode, tree
 from mallee.clc.api.ec2 import (
     ec2,
-    image_view,
     images,
     key_pairs,
     network,
@@ -36,7 +35,7 @@ from mallee.clc.call import Call
 from mallee.clc.cloud import Cloud
 
 FAMILIES = (
-    *(image_view, images, key_pairs, network, security_groups),
+    *(images, key_pairs, network, security_groups),
     *(tags, zones, access_keys, accounts, users, identity),
 )  # importing them fills the tables
 TABLES: dict[str, ActionTable] = {"ec2": ec2, "iam": iam, "sts": sts}

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from mallee.aws.errors import AwsError
 from mallee.aws.filters import parse, passes
-from mallee.clc.api.ec2 import instance_view
-from mallee.clc.api.ec2.instance_filters import FILTERS
-from mallee.clc.api.ec2.instances import DOCUMENTED
+from mallee.clc.api.ec2.instances import view as instance_view
+from mallee.clc.api.ec2.instances.describe import DOCUMENTED
+from mallee.clc.api.ec2.instances.filters import FILTERS
 from mallee.clc.call import Call
 from mallee.clc.db import instance_search, instances
 from mallee.clc.db.instance_search import Search
@@ -50,7 +50,8 @@ def test_every_documented_filter_is_there() -> None:
     ],
 )
 def test_every_documented_filter_of_the_other_lists(operation: str) -> None:
-    from mallee.clc.api.ec2 import ec2, instance_status, types  # noqa: F401 - fill the table
+    from mallee.clc.api.ec2 import ec2, types  # noqa: F401 - fill the table
+    from mallee.clc.api.ec2.instances import status  # noqa: F401 - fills the table
 
     assert documented(operation) == set(ec2.handlers[operation].filters or ())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mallee.aws.errors import InvalidParameterCombination, UnauthorizedOperation
 from mallee.aws.pages import Page
 from mallee.clc.api.ec2 import ec2
-from mallee.clc.api.ec2.launch_request import one_of
+from mallee.clc.api.ec2.instances.launch_request import one_of
 from mallee.clc.api.ec2.listing import Listing, Looks, Shown, Sought, member, nothing, page_of
 from mallee.clc.api.times import moment
 from mallee.clc.call import Call

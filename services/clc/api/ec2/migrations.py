@@ -15,8 +15,8 @@ import msgspec
 from mallee.aws.errors import InvalidParameterCombination, InvalidParameterValue, MissingParameter
 from mallee.clc.api.ec2 import ec2, migration_view
 from mallee.clc.api.ec2.hosts import host_ids_of, only_admin
-from mallee.clc.api.ec2.instances import checked_ids
-from mallee.clc.api.ec2.launch_request import one_of
+from mallee.clc.api.ec2.instances.describe import checked_ids
+from mallee.clc.api.ec2.instances.launch_request import one_of
 from mallee.clc.call import Call
 from mallee.clc.db import instances
 from mallee.clc.db.instances import InstanceRow

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mallee.aws.errors import InvalidParameterCombination, UnsupportedOperation
 from mallee.clc.api.ec2 import ec2
-from mallee.clc.api.ec2.instances import checked_ids
-from mallee.clc.api.ec2.launch_request import one_of
+from mallee.clc.api.ec2.instances.describe import checked_ids
+from mallee.clc.api.ec2.instances.launch_request import one_of
 from mallee.clc.api.ec2.listing import Listing, Looks, Sought, listed, member, nothing, page_of, slice_of
 from mallee.clc.call import Call
 from mallee.clc.db import instance_search, instances

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mallee.aws.errors import InvalidParameterCombination
 from mallee.clc.api.ec2 import ec2, tagging
-from mallee.clc.api.ec2.instance_view import private_dns
+from mallee.clc.api.ec2.instances.view import private_dns
 from mallee.clc.api.ec2.listing import (
     Listing,
     Looks,

@@ -9,8 +9,8 @@ import msgspec
 from mallee.aws.errors import InvalidParameterCombination, UnsupportedOperation
 from mallee.clc.api.ec2 import ec2
 from mallee.clc.api.ec2.hosts import host_ids_of, only_admin
-from mallee.clc.api.ec2.instances import checked_ids
-from mallee.clc.api.ec2.launch_request import one_of
+from mallee.clc.api.ec2.instances.describe import checked_ids
+from mallee.clc.api.ec2.instances.launch_request import one_of
 from mallee.clc.api.ec2.migrations import move
 from mallee.clc.call import Call
 from mallee.clc.db import instances

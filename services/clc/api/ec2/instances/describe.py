@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mallee.aws.errors import InvalidParameterCombination, InvalidParameterValue
 from mallee.aws.filters import TAG, Filter, parse
 from mallee.aws.pages import Page
-from mallee.clc.api.ec2 import ec2, instance_filters, instance_view, reservations
-from mallee.clc.api.ec2.instance_filters import COLUMNS, FILTERS
+from mallee.clc.api.ec2 import ec2
+from mallee.clc.api.ec2.instances import filters as instance_filters
+from mallee.clc.api.ec2.instances import reservations, view
+from mallee.clc.api.ec2.instances.filters import COLUMNS, FILTERS
 from mallee.clc.call import Call
 from mallee.clc.db import instance_search, instances
 from mallee.clc.db.instance_search import Head, Search
@@ -163,14 +165,14 @@ def _passing(tx: Tx, call: Call, heads: Sequence[Head], filters: Sequence[Filter
         return []
     rows = instances.find(tx, [head.id for head in heads])
     passing = set()
-    for seen in instance_view.look(tx, call.account, rows):
-        shown = instance_view.instance(call, seen)
+    for seen in view.look(tx, call.account, rows):
+        shown = view.instance(call, seen)
         if all(_passes(each, shown, seen) for each in filters):
             passing.add(seen.row.id)
     return [head for head in heads if head.id in passing]
 
 
-def _passes(each: Filter, shown: dict[str, Any], seen: instance_view.Seen) -> bool:
+def _passes(each: Filter, shown: dict[str, Any], seen: view.Seen) -> bool:
     if each.tag_key is not None:
         return each.matches(seen.tags.get(each.tag_key))
     return each.matches(instance_filters.FILTERS[each.name](shown, seen))

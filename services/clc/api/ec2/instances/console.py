@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mallee.aws.errors import UnsupportedOperation
 from mallee.clc.api.ec2 import ec2
-from mallee.clc.api.ec2.instances import checked_ids
+from mallee.clc.api.ec2.instances.describe import checked_ids
 from mallee.clc.api.times import moment
 from mallee.clc.call import Call
 from mallee.clc.db import instances

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mallee.aws.protocol import Fragment
-from mallee.clc.api.ec2 import instance_view
-from mallee.clc.api.ec2.instance_view import Seen
+from mallee.clc.api.ec2.instances import view
+from mallee.clc.api.ec2.instances.view import Seen
 from mallee.clc.call import Call
 from mallee.clc.db import instance_search, instances
 from mallee.clc.db.instance_search import Head, Search
@@ -39,7 +39,7 @@ async def described(call: Call, reservation_id: str) -> dict[str, Any]:
     def look(tx: Tx) -> list[Seen]:
         heads = instance_search.page(tx, call.account, search, "", ALL)
         rows = instances.mine(tx, call.account, [head.id for head in heads])
-        return instance_view.look(tx, call.account, rows)
+        return view.look(tx, call.account, rows)
 
     seen = await call.cloud.db.read(look)
     seen.sort(key=lambda each: each.details.launch_index)
@@ -70,7 +70,7 @@ def collect(tx: Tx, call: Call, heads: Sequence[Head]) -> list[Reservation]:
 def _render_rest(tx: Tx, call: Call, wanted: Mapping[str, int], texts: dict[str, Fragment]) -> None:
     """Add to `texts` what nobody has asked for in that version before."""
     missing = {key.removesuffix(_WHOLE): key for key in wanted if key not in texts}
-    for seen in instance_view.look(tx, call.account, instances.find(tx, list(missing))):
+    for seen in view.look(tx, call.account, instances.find(tx, list(missing))):
         key, text = missing[seen.row.id], _render(call, seen)
         if key.endswith(_WHOLE):
             whole = _reservation(call, seen.row.reservation_id, [text])
@@ -80,7 +80,7 @@ def _render_rest(tx: Tx, call: Call, wanted: Mapping[str, int], texts: dict[str,
 
 
 def _render(call: Call, seen: Seen) -> Fragment:
-    shown = instance_view.instance(call, seen)
+    shown = view.instance(call, seen)
     return call.cloud.wire.fragment("DescribeInstances", "Reservations.Instances", shown)
 
 

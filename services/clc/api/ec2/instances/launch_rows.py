@@ -8,8 +8,8 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from mallee.clc.api.ec2.instance_view import Seen, Wired, private_dns
-from mallee.clc.api.ec2.launch_request import Launch, metadata_options
+from mallee.clc.api.ec2.instances.launch_request import Launch, metadata_options
+from mallee.clc.api.ec2.instances.view import Seen, Wired, private_dns
 from mallee.clc.call import Call
 from mallee.clc.db import instances, interfaces, network, security_groups, tags
 from mallee.clc.db.images import Image

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mallee.aws.errors import InvalidParameterCombination, InvalidParameterValue, UnauthorizedOperation
 from mallee.clc import orders
-from mallee.clc.api.ec2 import ec2, launch_request, reservations
-from mallee.clc.api.ec2.instance_view import Seen
-from mallee.clc.api.ec2.launch_request import ACCEPTS, Launch
-from mallee.clc.api.ec2.launch_rows import Batch, Placed, write
+from mallee.clc.api.ec2 import ec2
+from mallee.clc.api.ec2.instances import launch_request, reservations
+from mallee.clc.api.ec2.instances.launch_request import ACCEPTS, Launch
+from mallee.clc.api.ec2.instances.launch_rows import Batch, Placed, write
+from mallee.clc.api.ec2.instances.view import Seen
 from mallee.clc.call import Call
 from mallee.clc.db import images, key_pairs, network, security_groups
 from mallee.clc.db.images import Image

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mallee.clc.api.ec2.instance_view import Seen
+from mallee.clc.api.ec2.instances.view import Seen
 from mallee.clc.api.ec2.listing import member
 from mallee.clc.instance import BY_TITLE, State
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mallee.aws.errors import InvalidParameterCombination
 from mallee.clc.api.ec2 import ec2
-from mallee.clc.api.ec2.instance_view import state_of
-from mallee.clc.api.ec2.instances import checked_ids
+from mallee.clc.api.ec2.instances.describe import checked_ids
+from mallee.clc.api.ec2.instances.view import state_of
 from mallee.clc.api.ec2.listing import Looks, Sought, listed, member, nothing, page_of, slice_of
 from mallee.clc.api.ec2.zones import zone_ids
 from mallee.clc.call import Call

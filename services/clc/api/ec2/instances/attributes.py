@@ -14,10 +14,11 @@ from mallee.aws.errors import (
     MissingParameter,
     UnsupportedOperation,
 )
-from mallee.clc.api.ec2 import ec2, instance_view, launch_request
-from mallee.clc.api.ec2.instance_view import Seen
-from mallee.clc.api.ec2.instances import checked_ids
-from mallee.clc.api.ec2.launch_request import one_of
+from mallee.clc.api.ec2 import ec2
+from mallee.clc.api.ec2.instances import launch_request, view
+from mallee.clc.api.ec2.instances.describe import checked_ids
+from mallee.clc.api.ec2.instances.launch_request import one_of
+from mallee.clc.api.ec2.instances.view import Seen
 from mallee.clc.call import Call
 from mallee.clc.db import instances, interfaces, security_groups
 from mallee.clc.db.instances import Details, InstanceRow
@@ -65,7 +66,7 @@ async def describe_instance_attribute(
         raise _unknown(attribute)
 
     def look(tx: Tx) -> tuple[Seen, bytes]:
-        seen = instance_view.look(tx, call.account, instances.mine(tx, call.account, ids))[0]
+        seen = view.look(tx, call.account, instances.mine(tx, call.account, ids))[0]
         return seen, instances.user_data_of(tx, ids).get(ids[0], b"")
 
     seen, data = await call.cloud.db.read(look)
@@ -321,7 +322,7 @@ async def modify_instance_metadata_options(
 
     await call.change(work, str)
     row = (await call.cloud.db.read(lambda tx: instances.mine(tx, call.account, ids)))[0]
-    options = instance_view.metadata_options(row, instances.decode(row.details))
+    options = view.metadata_options(row, instances.decode(row.details))
     return {"InstanceId": row.id, "InstanceMetadataOptions": options}
 
 

@@ -10,7 +10,7 @@ import msgspec
 from mallee.aws.errors import OperationNotPermitted, UnsupportedOperation
 from mallee.clc import orders, wishes
 from mallee.clc.api.ec2 import ec2
-from mallee.clc.api.ec2.instances import checked_ids
+from mallee.clc.api.ec2.instances.describe import checked_ids
 from mallee.clc.call import Call
 from mallee.clc.clusters import Clusters
 from mallee.clc.db import instances
