@@ -26,7 +26,7 @@ from mallee.aws.protocol import Protocol, envelope
 from mallee.aws.server import Front
 from mallee.aws.service import Service
 from mallee.aws.throttle import Limit, Limits, ResourceLimit
-from mallee.clc import bootstrap, enrolment, service
+from mallee.clc import bootstrap, enrolment, identity, service
 from mallee.clc.api import ec2, iam, sts
 from mallee.clc.authorise import RootOnly
 from mallee.clc.bootstrap import Founded
@@ -37,6 +37,7 @@ from mallee.clc.config import ClcConfig
 from mallee.clc.db import METADATA
 from mallee.clc.enrolment import Enrolment, Renewal
 from mallee.clc.facts import Facts
+from mallee.clc.identity import IdentityEdge
 from mallee.clc.instance_types import InstanceTypes
 from mallee.clc.keys import Keys
 from mallee.clc.reconcile.sweeps import Sweeps
@@ -52,6 +53,7 @@ from mallee.kernel.rpc import Identity, Transport
 from mallee.kernel.secrets_box import SecretsBox
 from mallee.rpc.common_pb2_grpc import add_IntrospectionServiceServicer_to_server
 from mallee.rpc.enrolment_pb2_grpc import add_EnrolmentServiceServicer_to_server
+from mallee.rpc.identity_pb2_grpc import add_IdentityServiceServicer_to_server
 
 DATABASE, SECRETS = "clc.db", "secrets"
 # Source: "Request throttling for the Amazon EC2 API".
@@ -118,7 +120,7 @@ class CloudController:
             cloud = self.cloud = self._cloud(db, box, founded, clients, taker)
             for loop in (*(client.run() for client in clients), *self._reconcilers(db)):
                 _in_background(starting, loop)
-            await self._serve_rpc(starting)
+            await self._serve_rpc(cloud, starting)
             self._answer(cloud, listening, starting)
             self._running = starting.pop_all()
 
@@ -175,14 +177,17 @@ class CloudController:
             for name, (one_pass, every) in passes.items()
         ]
 
-    async def _serve_rpc(self, starting: AsyncExitStack) -> None:
+    async def _serve_rpc(self, cloud: Cloud, starting: AsyncExitStack) -> None:
         if not self._config.address:
             return
         introspection = service.Introspection(self._me, self._clock)
-        register = [partial(add_IntrospectionServiceServicer_to_server, introspection)]
+        register = [
+            partial(add_IntrospectionServiceServicer_to_server, introspection),
+            partial(add_IdentityServiceServicer_to_server, IdentityEdge(cloud.db, cloud.box, self._clock)),
+        ]
         if self._authority is not None:
             register.append(partial(add_EnrolmentServiceServicer_to_server, Renewal(self._authority)))
-        access = service.ACCESS | enrolment.RENEWAL_ACCESS
+        access = service.ACCESS | identity.ACCESS | enrolment.RENEWAL_ACCESS
         served = await self._transport.serve(self._me, self._config.address, *register, access=access)
         starting.push_async_callback(served.close, grace=1.0)
 

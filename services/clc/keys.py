@@ -1,7 +1,8 @@
 """Which secret belongs to an access key, and who signs with it.
 
 Every request asks, so the answers are kept. A change is seen at once in the process that made it
-(`forget` after its commit) and within a second in every other.
+(`forget` after its commit) and within a second in every other: changes are counted in the database, and
+the object store watches the count.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from typing import NamedTuple
 
 from mallee.aws.context import Principal
 from mallee.aws.sigv4 import Key
-from mallee.clc.db import accounts
+from mallee.clc.db import accounts, settings
 from mallee.clc.db.accounts import Signer
 from mallee.kernel.clock import Clock
-from mallee.kernel.db import Database
+from mallee.kernel.db import Database, Tx
 from mallee.kernel.secrets_box import SecretsBox
 
 KEPT_SECONDS = 1.0
+CHANGES = "key-changes"  # the setting that counts them
 
 
 class _Kept(NamedTuple):
@@ -49,10 +51,15 @@ class Keys:
             self._kept.pop(access_key_id, None)
             return None
         secret = self._box.unseal(found.key.sealed)
-        key = Key(secret, _principal(found), active=found.key.status == "Active")
+        key = Key(secret, principal_of(found), active=found.key.status == "Active")
         if changes == self._changes:  # else a change overtook this read, which may be of before it
             self._kept[access_key_id] = _Kept(key, now + KEPT_SECONDS)
         return key
+
+    def changed(self, tx: Tx) -> None:
+        """This transaction takes a key, a user or an account away, or changes what it may be used for."""
+        settings.count_one(tx, CHANGES)
+        tx.on_commit(self.forget)
 
     def forget(self) -> None:
         """Keys have changed: ask again. To be called when the change is durable."""
@@ -60,7 +67,8 @@ class Keys:
         self._kept.clear()
 
 
-def _principal(found: Signer) -> Principal:
+def principal_of(found: Signer) -> Principal:
+    """Who signs with the key: the root of an account, or one of its users."""
     key = found.key
     if not key.user_id:
         arn = f"arn:aws:iam::{key.account_id}:root"

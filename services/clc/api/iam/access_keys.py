@@ -115,7 +115,7 @@ async def update_access_key(call: Call, req: UpdateAccessKeyRequestTypeDef) -> N
     def work(tx: Tx) -> None:
         key = _key(tx, call, req.get("UserName"), req["AccessKeyId"])
         accounts.set_status(tx, key.id, status)
-        tx.on_commit(call.cloud.keys.forget)
+        call.cloud.keys.changed(tx)
 
     await call.change(work, type(None))
 
@@ -127,6 +127,6 @@ async def delete_access_key(call: Call, req: DeleteAccessKeyRequestTypeDef) -> N
     def work(tx: Tx) -> None:
         key = _key(tx, call, req.get("UserName"), req["AccessKeyId"])
         accounts.remove_key(tx, key.id)
-        tx.on_commit(call.cloud.keys.forget)
+        call.cloud.keys.changed(tx)
 
     await call.change(work, type(None))

@@ -95,7 +95,7 @@ async def delete_account(call: Call, req: DeleteAccountRequest) -> None:
             raise NoSuchEntity.account(name)
         _check_may_go(tx, account, recursive=recursive)
         tenants.remove(tx, account.id)
-        tx.on_commit(call.cloud.keys.forget)
+        call.cloud.keys.changed(tx)
 
     await call.change(work, type(None))
 
