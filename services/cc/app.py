@@ -54,6 +54,10 @@ class ClusterController:
     """
 
     def __init__(
+        holder: the id of its state folder, whose lock says that a predecessor of the same id is dead.
+
+    Attributes:
+        deposed: set when another process has become the zone's controller: end this one.
         self,
         config: CcConfig,
         db: Database,
@@ -67,6 +71,7 @@ class ClusterController:
     ) -> None:
         self.config = config
         self._transport = transport
+        holder: str = NOBODY,
         self._me = me
         self._listen = listen
         self._clock = clock
@@ -74,6 +79,8 @@ class ClusterController:
         self._channels: dict[str, Channel] = {}
         self.ledger = Ledger(db, config.zone, policy(config.policy), clock)
         self.placing = Placing(self.ledger, config.claim_seconds)
+        self._holder = holder
+        self.deposed = asyncio.Event()
         self.nodes = Nodes(self.ledger, config, self._touch)
         self.desk = Desk(
             self.ledger,
@@ -119,9 +126,10 @@ class ClusterController:
         Raises:
             Fault: the address is in use, or the database cannot be read.
         """
-        await self.ledger.open()
+        before = await self.ledger.open(self._holder)
         self.placing.open()
-        self.nodes.open()
+        succeeds = before.holder not in {NOBODY, self._holder}
+        self.nodes.open(held_on=self.config.hold_seconds if succeeds else 0.0)
         await self.desk.open()
         works = (self.engine.run(), self.watch.summarise(), *(one.run() for one in self._reconcilers()))
         self._tasks = [asyncio.create_task(work) for work in works]

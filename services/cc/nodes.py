@@ -171,6 +171,12 @@ class Nodes:
         return self._config.lease_seconds * self._config.lease_margin
 
     def _set_lost(self, host: Host, *, lost: bool) -> None:
+    @property
+    def _may_grant(self) -> bool:
+        """Not when another process may long be the zone's controller and count on the silence of this one."""
+        unheard = self._ledger.clock.boot() - self._ledger.confirmed_at
+        return not self._config.database or unheard <= self._config.hold_seconds
+
         row = self._ledger.nodes.rows[host.index]
         self._ledger.nodes.put(host.index, row._replace(lost=lost))
         self._touch(list(host.takers))
@@ -224,6 +230,11 @@ class Nodes:
         return number in self._fenced
 
     def address(self, number: int) -> tuple[str, str]:
+    def attending(self) -> frozenset[int]:
+        """Nodes whose lines are up and whose leases are held."""
+        hosts = self._ledger.inventory.hosts
+        return frozenset(number for number in self._lines if not hosts[number].lost)
+
         """A node's name, and the address of its own server.
 
         Raises:

@@ -215,3 +215,7 @@ class Record:
             .limit(limit)
         )
         return tx.execute(self._saga.delete().where(self._saga.c.id.in_(old))).rowcount
+    def unended(self, tx: Tx) -> dict[str, str]:
+        """The state of every saga that has not ended, stuck ones included, by id."""
+        return {row.id: row.state for row in tx.execute(self._unended)}
+

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 from mallee.cc.app import ClusterController
@@ -135,6 +135,7 @@ class AZone:
     cc: ClusterController = field(init=False)
     db: Database = field(init=False)
     transport: MemoryTransport = field(init=False)
+    holder: str = "me"
 
     async def start(self) -> AZone:
         """The controller as a new process finds it."""
@@ -149,6 +150,7 @@ class AZone:
             clock=self.clock,
             entropy=SeededEntropy(1),
             connect=self.network.__getitem__,
+            holder=self.holder,
         )
         await self.cc.start()
         return self
@@ -198,7 +200,7 @@ class AZone:
                     continue
                 orders, _, _ = node.line.take()
                 node.orders += orders
-                facts = [fact for order in orders if (fact := _carry_out(node, order)) is not None]
+                facts = [fact for order in orders for fact in _carry_out(node, order)]
                 if facts:
                     busy = True
                     await self.cc.convergence.learn(node.line.number, facts)
@@ -239,16 +241,18 @@ class AZone:
         raise AssertionError("it never came to be")
 
 
-def _carry_out(node: ANode, order: Order) -> GuestFact | None:
+def _carry_out(node: ANode, order: Order) -> Iterator[GuestFact]:
     key = order.instance_id, order.generation
+    for older in [each for each in node.guests if each[0] == key[0] and each[1] < key[1]]:
+        del node.guests[older]
+        yield GuestFact(*older, 0, Phase.TERMINATED, SMALL)
     was = node.guests.get(key)
     if order.power is Power.TERMINATED:
         node.guests.pop(key, None)
-        return GuestFact(*key, order.revision, Phase.TERMINATED, SMALL)
-    if order.power is Power.STOPPED:
+        yield GuestFact(*key, order.revision, Phase.TERMINATED, SMALL)
+    elif order.power is Power.STOPPED:
         node.guests[key] = Phase.STOPPED
-        return GuestFact(*key, order.revision, Phase.STOPPED, SMALL)
-    if was in {Phase.INCOMING, Phase.PAUSED}:
-        return None
-    node.guests[key] = Phase.RUNNING
-    return GuestFact(*key, order.revision, Phase.RUNNING, SMALL)
+        yield GuestFact(*key, order.revision, Phase.STOPPED, SMALL)
+    elif was not in {Phase.INCOMING, Phase.PAUSED}:
+        node.guests[key] = Phase.RUNNING
+        yield GuestFact(*key, order.revision, Phase.RUNNING, SMALL)

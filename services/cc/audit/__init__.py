@@ -1,0 +1,1 @@
+"""The zone's auditor: its ledger, its inventory and what its nodes say, compared again and again."""
