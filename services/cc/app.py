@@ -13,6 +13,7 @@ from mallee.cc.attendance import AttendanceEdge
 from mallee.cc.config import CcConfig
 from mallee.cc.convergence import Convergence
 from mallee.cc.db import SAGAS
+from mallee.cc.db.epochs import NOBODY, SUPERSEDED
 from mallee.cc.ledger import Ledger
 from mallee.cc.migration.desk import Desk
 from mallee.cc.node_client import NodeClient
@@ -26,6 +27,7 @@ from mallee.cc.watch import Watch
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.entropy import Entropy, request_id
+from mallee.kernel.errors import Fault
 from mallee.kernel.reconcile import Reconciler
 from mallee.kernel.rpc import Channel, Identity, Served, Transport
 from mallee.kernel.saga.engine import Engine
@@ -51,13 +53,13 @@ class ClusterController:
         me: whose certificate it shows.
         listen: `host:port`, port 0 for any.
         connect: makes a node's client; by default over `transport`.
-    """
-
-    def __init__(
         holder: the id of its state folder, whose lock says that a predecessor of the same id is dead.
 
     Attributes:
         deposed: set when another process has become the zone's controller: end this one.
+    """
+
+    def __init__(
         self,
         config: CcConfig,
         db: Database,
@@ -68,19 +70,19 @@ class ClusterController:
         clock: Clock,
         entropy: Entropy,
         connect: Callable[[str], Peer] | None = None,
+        holder: str = NOBODY,
     ) -> None:
         self.config = config
         self._transport = transport
-        holder: str = NOBODY,
         self._me = me
         self._listen = listen
         self._clock = clock
         self._entropy = entropy
+        self._holder = holder
+        self.deposed = asyncio.Event()
         self._channels: dict[str, Channel] = {}
         self.ledger = Ledger(db, config.zone, policy(config.policy), clock)
         self.placing = Placing(self.ledger, config.claim_seconds)
-        self._holder = holder
-        self.deposed = asyncio.Event()
         self.nodes = Nodes(self.ledger, config, self._touch)
         self.desk = Desk(
             self.ledger,
@@ -109,6 +111,7 @@ class ClusterController:
             clock=clock,
             entropy=entropy,
             concurrency=STEPS_AT_ONCE,
+            fence=self.ledger.check,
         )
         self.desk.engine = self.engine
         self._served: Served | None = None
@@ -186,9 +189,20 @@ class ClusterController:
                 TOMBSTONE_LOOK,
             ),
         )
+        beat = (("beat", self._beat, LEASE_LOOK),) if self.config.database else ()
         return [
-            Reconciler(name, one_pass, every=every, clock=self._clock) for name, one_pass, every in passes
+            Reconciler(name, one_pass, every=every, clock=self._clock)
+            for name, one_pass, every in (*beat, *passes)
         ]
+
+    async def _beat(self) -> None:
+        try:
+            await self.ledger.beat()
+        except Fault as fault:
+            if fault.code == SUPERSEDED:
+                self.deposed.set()
+            else:
+                _log.warning("the controller could not show that it lives", why=str(fault))
 
     def _touch(self, instance_ids: Sequence[str]) -> None:
         self.watch.touch(instance_ids)

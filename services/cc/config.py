@@ -20,6 +20,11 @@ class CcConfig:
         renew_seconds: how often a node renews.
         lease_margin: guests of a silent node may be started elsewhere after this many leases:
             the drift that two clocks may have.
+        database: SQLAlchemy URL, the zone's own; empty for SQLite in the state folder. Processes that share one
+            are the zone's controller and those that stand by.
+        takeover_seconds: whoever stands by takes over when the controller gave no sign for so long.
+        hold_seconds: how long a controller that cannot reach a shared database goes on renewing leases; one
+            that takes over waits as much longer before it counts on a node's silence.
         claim_seconds: how long a placement waits for the order that binds it.
         tombstone_seconds: how long a terminated instance is remembered.
         migrations_per_node: how many migrations a node takes part in at once, on either side.
@@ -32,6 +37,9 @@ class CcConfig:
     lease_seconds: float = 10.0
     renew_seconds: float = 3.0
     lease_margin: float = 2.0
+    database: str = ""
+    takeover_seconds: float = 3.0
+    hold_seconds: float = 20.0
     claim_seconds: float = 60.0
     tombstone_seconds: float = 3600.0
     migrations_per_node: int = 2
@@ -49,6 +57,12 @@ class CcConfig:
             raise _wrong("renew_seconds", self.renew_seconds, "Renew more often than the lease lapses.")
         if self.lease_margin < 1:
             raise _wrong("lease_margin", self.lease_margin, "Give 1 or more.")
+        if self.takeover_seconds < 1:
+            raise _wrong(
+                "takeover_seconds", self.takeover_seconds, "Give 1 or more: it beats twice a second."
+            )
+        if self.hold_seconds < self.takeover_seconds:
+            raise _wrong("hold_seconds", self.hold_seconds, "Give takeover_seconds or more.")
         if self.migrations_per_node < 1:
             raise _wrong("migrations_per_node", self.migrations_per_node, "Give 1 or more.")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mallee.cc.db import epochs, nodes, placements, reservations
+from mallee.cc.db.epochs import Reign
 from mallee.cc.db.nodes import NodeRow
 from mallee.cc.db.placements import Placement
 from mallee.cc.db.reservations import Reservation
@@ -57,6 +58,7 @@ class Ledger:
         )
         self.db = db
         self._epoch = 0
+        self.confirmed_at = clock.boot()  # when the database was last asked whether the zone is still ours
         self._listeners: list[Callable[[Collection[str]], None]] = []
         books = (self.nodes, self.reservations, self.placements)
         self.journal = Journal(db, books, self._fence)
@@ -72,10 +74,6 @@ class Ledger:
             self.placements.load(placement.instance_id, placement)
         for reservation in rows[2]:
             self.reservations.load(reservation.taker, reservation)
-
-    def listen(self, changed: Callable[[Collection[str]], None]) -> None:
-        """Have `changed` called with the instances whose rows became durable."""
-        self._listeners.append(changed)
         return before
 
     async def beat(self) -> None:
@@ -91,6 +89,10 @@ class Ledger:
     def check(self, tx: Tx) -> None:
         """Fail a transaction that is not the journal's when the zone is another's."""
         epochs.check(tx, self.zone, self._epoch)
+
+    def listen(self, changed: Callable[[Collection[str]], None]) -> None:
+        """Have `changed` called with the instances whose rows became durable."""
+        self._listeners.append(changed)
 
     def now_ms(self) -> int:
         """The calendar in milliseconds, for displays and the age of tombstones."""

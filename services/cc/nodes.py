@@ -96,9 +96,13 @@ class Nodes:
         self._by_name: dict[str, int] = {}
         self.convergence: Convergence
 
-    def open(self) -> None:
-        """After a start each node has the whole of its lease to come back."""
-        now = self._ledger.clock.boot()
+    def open(self, *, held_on: float = 0.0) -> None:
+        """After a start each node has the whole of its lease to come back.
+
+        Args:
+            held_on: seconds for which a predecessor that may still live may have gone on renewing leases.
+        """
+        now = self._ledger.clock.boot() + held_on
         for row in self._ledger.nodes.rows.values():
             self._by_name[row.name] = row.number
             self._renewed[row.number] = now
@@ -123,6 +127,7 @@ class Nodes:
             old.close()
         self._lines[row.number] = line
         self._lay_ghosts(host, hello.inventory)
+        self._ledger.sightings.begin(row.number)
         await self.convergence.learn(row.number, hello.inventory)
         line.send_whole((*line.take()[0], *self._whole_of(host)))
         self._touch(list(host.takers))
@@ -139,7 +144,7 @@ class Nodes:
 
     def renew(self, line: Line, sequence: int) -> None:
         """Extend the lease, and let the node know."""
-        if line.closed:
+        if line.closed or not self._may_grant:
             return
         self._renewed[line.number] = self._ledger.clock.boot()
         host = self._ledger.inventory.hosts[line.number]
@@ -167,16 +172,16 @@ class Nodes:
         await self._ledger.journal.commit()
 
     @property
-    def _fence_after(self) -> float:
-        return self._config.lease_seconds * self._config.lease_margin
-
-    def _set_lost(self, host: Host, *, lost: bool) -> None:
-    @property
     def _may_grant(self) -> bool:
         """Not when another process may long be the zone's controller and count on the silence of this one."""
         unheard = self._ledger.clock.boot() - self._ledger.confirmed_at
         return not self._config.database or unheard <= self._config.hold_seconds
 
+    @property
+    def _fence_after(self) -> float:
+        return self._config.lease_seconds * self._config.lease_margin
+
+    def _set_lost(self, host: Host, *, lost: bool) -> None:
         row = self._ledger.nodes.rows[host.index]
         self._ledger.nodes.put(host.index, row._replace(lost=lost))
         self._touch(list(host.takers))
@@ -225,16 +230,16 @@ class Nodes:
 
     # What others ask
 
-    def is_fenced(self, number: int) -> bool:
-        """Whether the node's guests are paused for good unless it attends again."""
-        return number in self._fenced
-
-    def address(self, number: int) -> tuple[str, str]:
     def attending(self) -> frozenset[int]:
         """Nodes whose lines are up and whose leases are held."""
         hosts = self._ledger.inventory.hosts
         return frozenset(number for number in self._lines if not hosts[number].lost)
 
+    def is_fenced(self, number: int) -> bool:
+        """Whether the node's guests are paused for good unless it attends again."""
+        return number in self._fenced
+
+    def address(self, number: int) -> tuple[str, str]:
         """A node's name, and the address of its own server.
 
         Raises:

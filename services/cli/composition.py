@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +19,7 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.config import load
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.rpc import Identity, Transport
+from mallee.kernel.state_folder import own_id
 
 C = TypeVar("C")
 
@@ -160,7 +162,7 @@ def _cc(post: Post, me: Identity, world: World) -> Service:
 
 
 class _Cluster:
-    """A cluster controller and the database that it is given."""
+    """A cluster controller, or one that stands by, and the database that it is given."""
 
     def __init__(self, post: Post, me: Identity, world: World) -> None:
         from mallee.cc.config import CcConfig
@@ -174,24 +176,30 @@ class _Cluster:
     async def start(self) -> None:
         from mallee.cc.app import ClusterController
         from mallee.cc.db import METADATA
+        from mallee.cc.succession import Candidate, Succession
         from mallee.kernel.db import Database
 
-        world = self._world
+        world, config = self._world, self._config
+        holder = own_id(self._post.folder, world.entropy)
         async with AsyncExitStack() as starting:
-            db = await Database.open(_sqlite(self._post), metadata=METADATA, migrations="mallee.cc.db")
+            url = config.database or _sqlite(self._post)
+            db = await Database.open(url, metadata=METADATA, migrations="mallee.cc.db")
             starting.push_async_callback(db.close)
-            listen = self._post.address or CC_ADDRESS
-            controller = ClusterController(
-                self._config,
+            controller = partial(
+                ClusterController,
+                config,
                 db,
                 world.transport,
                 self._me,
-                listen=listen,
+                listen=self._post.address or CC_ADDRESS,
                 clock=world.clock,
                 entropy=world.entropy,
+                holder=holder,
             )
-            starting.push_async_callback(controller.stop)
-            await controller.start()
+            line = Succession(db, config.zone, holder, world.clock, silence=config.takeover_seconds)
+            candidate = Candidate(line, controller, world.clock)
+            starting.push_async_callback(candidate.stop)
+            await candidate.start()
             self._running = starting.pop_all()
 
     async def stop(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
 
 
@@ -71,6 +72,34 @@ def lock(folder: Path) -> Lock:
     return Lock(descriptor)
 
 
+def own_id(folder: Path, entropy: Entropy) -> str:
+    """What this folder is called among others that keep the state of the same service, for ever.
+
+    To be asked for with the folder's lock: whoever carries the same id after that has outlived its owner.
+    """
+    path = folder / "id"
+    if not path.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace(path, entropy.token(16).hex().encode() + b"\n")
+    return path.read_text().strip()
+
+
+def create(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write `content` whole where no file is yet; one that is there is left as it is, also by a race.
+
+    Durable when it returns. The folder exists.
+    """
+    passing = path.with_name(f".{path.name}.{os.getpid()}")
+    replace(passing, content, mode=mode)
+    try:
+        path.hardlink_to(passing)
+    except FileExistsError:
+        return
+    finally:
+        passing.unlink()
+    _sync(path.parent)
+
+
 def replace(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Write `content` so that after any crash the file is wholly the old or wholly the new one.
 
@@ -84,8 +113,12 @@ def replace(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         file.flush()
         os.fsync(file.fileno())
     passing.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

@@ -20,7 +20,7 @@ from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.reconcile import Reconciler
 from mallee.kernel.saga import ENDED, Outcome, Saga
-from mallee.kernel.saga.record import Claimed, Fenced, Record, SagaTables
+from mallee.kernel.saga.record import Claimed, Fence, Fenced, Record, SagaTables
 from mallee.kernel.saga.run import Rest, Run, milliseconds
 
 _log = structlog.get_logger()
@@ -35,6 +35,8 @@ class Engine:
         concurrency: how many steps run at the same time; a saga that rests holds no place.
         poll: seconds between looks at the table, which is the truth; also the beat.
         lease: seconds without a beat after which another engine's sagas are taken over.
+        fence: raises, inside a transaction, when this process may run no sagas any more: for owners
+            that follow each other under one name.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class Engine:
         concurrency: int = 64,
         poll: float = 5.0,
         lease: float = 20.0,
+        fence: Fence = lambda _tx: None,
     ) -> None:
         self._db = db
-        self._record = Record(tables)
+        self._record = Record(tables, fence)
         self._sagas = {(saga.kind, saga.version): saga for saga in sagas}
         self._newest = {saga.kind: saga for saga in sorted(sagas, key=lambda saga: saga.version)}
         self._owner = owner
