@@ -69,7 +69,7 @@ class Desk:
         self._touch = touch
         self._per_node = per_node
         self._open: dict[str, Migration] = {}
-        self._of_instance: dict[str, Migration] = {}
+        self.of_instances: dict[str, Migration] = {}  # the open one of each
         self._tasks: set[asyncio.Task[None]] = set()
 
     def saga(self) -> Saga[Any]:
@@ -173,12 +173,12 @@ class Desk:
 
     def migration_of(self, instance_id: str) -> str:
         """The id of the instance's open migration, or ''."""
-        migration = self._of_instance.get(instance_id)
+        migration = self.of_instances.get(instance_id)
         return migration.id if migration else ""
 
     def wants_out(self, instance_id: str) -> None:
         """A later wish ends the instance's migration, or frees it from waiting for a dead node."""
-        migration = self._of_instance.get(instance_id)
+        migration = self.of_instances.get(instance_id)
         if migration is None:
             return
         if self.moved(migration):
@@ -188,7 +188,7 @@ class Desk:
 
     def in_transit(self, instance_id: str, host: int, generation: int) -> bool:
         """Whether this copy on this node belongs to an open migration."""
-        m = self._of_instance.get(instance_id)
+        m = self.of_instances.get(instance_id)
         return m is not None and (host, generation) in {
             (m.source, m.generation),
             (m.destination, m.destination_generation),
@@ -291,12 +291,12 @@ class Desk:
 
     def _admit(self, migration: Migration) -> None:
         self._open[migration.id] = migration
-        self._of_instance[migration.instance_id] = migration
+        self.of_instances[migration.instance_id] = migration
 
     def _dismiss(self, migration: Migration) -> None:
         self._open.pop(migration.id, None)
-        if self._of_instance.get(migration.instance_id) is migration:
-            del self._of_instance[migration.instance_id]
+        if self.of_instances.get(migration.instance_id) is migration:
+            del self.of_instances[migration.instance_id]
 
     def _find(self, migration_id: str) -> Migration:
         return self._open[migration_id]
