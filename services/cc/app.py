@@ -14,6 +14,7 @@ from mallee.cc.audit.auditor import LOOK_SECONDS, Auditor
 from mallee.cc.config import CcConfig
 from mallee.cc.convergence import Convergence
 from mallee.cc.db import SAGAS
+from mallee.cc.db.epochs import NOBODY, SUPERSEDED
 from mallee.cc.ledger import Ledger
 from mallee.cc.migration.desk import Desk
 from mallee.cc.node_client import NodeClient
@@ -27,6 +28,7 @@ from mallee.cc.watch import Watch
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.entropy import Entropy, request_id
+from mallee.kernel.errors import Fault
 from mallee.kernel.reconcile import Reconciler
 from mallee.kernel.rpc import Channel, Identity, Served, Transport
 from mallee.kernel.saga.engine import Engine
@@ -52,6 +54,10 @@ class ClusterController:
         me: whose certificate it shows.
         listen: `host:port`, port 0 for any.
         connect: makes a node's client; by default over `transport`.
+        holder: the id of its state folder, whose lock says that a predecessor of the same id is dead.
+
+    Attributes:
+        deposed: set when another process has become the zone's controller: end this one.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class ClusterController:
         clock: Clock,
         entropy: Entropy,
         connect: Callable[[str], Peer] | None = None,
+        holder: str = NOBODY,
     ) -> None:
         self.config = config
         self._transport = transport
@@ -72,6 +79,8 @@ class ClusterController:
         self._listen = listen
         self._clock = clock
         self._entropy = entropy
+        self._holder = holder
+        self.deposed = asyncio.Event()
         self._channels: dict[str, Channel] = {}
         self.ledger = Ledger(db, config.zone, policy(config.policy), clock)
         self.placing = Placing(self.ledger, config.claim_seconds)
@@ -104,6 +113,7 @@ class ClusterController:
             clock=clock,
             entropy=entropy,
             concurrency=STEPS_AT_ONCE,
+            fence=self.ledger.check,
         )
         self.desk.engine = self.engine
         self._served: Served | None = None
@@ -121,9 +131,10 @@ class ClusterController:
         Raises:
             Fault: the address is in use, or the database cannot be read.
         """
-        await self.ledger.open()
+        before = await self.ledger.open(self._holder)
         self.placing.open()
-        self.nodes.open()
+        succeeds = before.holder not in {NOBODY, self._holder}
+        self.nodes.open(held_on=self.config.hold_seconds if succeeds else 0.0)
         await self.desk.open()
         works = (self.engine.run(), self.watch.summarise(), *(one.run() for one in self._reconcilers()))
         self._tasks = [asyncio.create_task(work) for work in works]
@@ -181,9 +192,20 @@ class ClusterController:
             ),
             ("audit", self.auditor.sweep, LOOK_SECONDS),
         )
+        beat = (("beat", self._beat, LEASE_LOOK),) if self.config.database else ()
         return [
-            Reconciler(name, one_pass, every=every, clock=self._clock) for name, one_pass, every in passes
+            Reconciler(name, one_pass, every=every, clock=self._clock)
+            for name, one_pass, every in (*beat, *passes)
         ]
+
+    async def _beat(self) -> None:
+        try:
+            await self.ledger.beat()
+        except Fault as fault:
+            if fault.code == SUPERSEDED:
+                self.deposed.set()
+            else:
+                _log.warning("the controller could not show that it lives", why=str(fault))
 
     def _touch(self, instance_ids: Sequence[str]) -> None:
         self.watch.touch(instance_ids)

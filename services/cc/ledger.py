@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mallee.cc.db import epochs, nodes, placements, reservations
+from mallee.cc.db.epochs import Reign
 from mallee.cc.db.nodes import NodeRow
 from mallee.cc.db.placements import Placement
 from mallee.cc.db.reservations import Reservation
@@ -59,13 +60,15 @@ class Ledger:
         )
         self.db = db
         self._epoch = 0
+        self.confirmed_at = clock.boot()  # when the database was last asked whether the zone is still ours
         self._listeners: list[Callable[[Collection[str]], None]] = []
         books = (self.nodes, self.reservations, self.placements)
         self.journal = Journal(db, books, self._fence)
 
-    async def open(self) -> None:
-        """Become the zone's writer and read every row."""
-        self._epoch = await self.db.transact(partial(epochs.take_over, zone=self.zone))
+    async def open(self, holder: str = epochs.NOBODY) -> Reign:
+        """Become the zone's writer and read every row; whose it was before."""
+        self.confirmed_at = self.clock.boot()
+        self._epoch, before = await self.db.transact(partial(epochs.take_over, zone=self.zone, holder=holder))
         rows = await self.db.read(_everything)
         for node in rows[0]:
             self.nodes.load(node.number, node)
@@ -73,6 +76,21 @@ class Ledger:
             self.placements.load(placement.instance_id, placement)
         for reservation in rows[2]:
             self.reservations.load(reservation.taker, reservation)
+        return before
+
+    async def beat(self) -> None:
+        """Show whoever stands by that this controller lives, and hear whether the zone is still its own.
+
+        Raises:
+            Fault: STALE `superseded`; UNAVAILABLE.
+        """
+        asked_at = self.clock.boot()
+        await self.journal.commit(partial(epochs.beat, zone=self.zone, epoch=self._epoch))
+        self.confirmed_at = asked_at
+
+    def check(self, tx: Tx) -> None:
+        """Fail a transaction that is not the journal's when the zone is another's."""
+        epochs.check(tx, self.zone, self._epoch)
 
     def listen(self, changed: Callable[[Collection[str]], None]) -> None:
         """Have `changed` called with the instances whose rows became durable."""
