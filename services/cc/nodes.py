@@ -96,9 +96,13 @@ class Nodes:
         self._by_name: dict[str, int] = {}
         self.convergence: Convergence
 
-    def open(self) -> None:
-        """After a start each node has the whole of its lease to come back."""
-        now = self._ledger.clock.boot()
+    def open(self, *, held_on: float = 0.0) -> None:
+        """After a start each node has the whole of its lease to come back.
+
+        Args:
+            held_on: seconds for which a predecessor that may still live may have gone on renewing leases.
+        """
+        now = self._ledger.clock.boot() + held_on
         for row in self._ledger.nodes.rows.values():
             self._by_name[row.name] = row.number
             self._renewed[row.number] = now
@@ -140,7 +144,7 @@ class Nodes:
 
     def renew(self, line: Line, sequence: int) -> None:
         """Extend the lease, and let the node know."""
-        if line.closed:
+        if line.closed or not self._may_grant:
             return
         self._renewed[line.number] = self._ledger.clock.boot()
         host = self._ledger.inventory.hosts[line.number]
@@ -166,6 +170,12 @@ class Nodes:
                 self._fenced.add(number)
                 self.convergence.give_up(number)
         await self._ledger.journal.commit()
+
+    @property
+    def _may_grant(self) -> bool:
+        """Not when another process may long be the zone's controller and count on the silence of this one."""
+        unheard = self._ledger.clock.boot() - self._ledger.confirmed_at
+        return not self._config.database or unheard <= self._config.hold_seconds
 
     @property
     def _fence_after(self) -> float:

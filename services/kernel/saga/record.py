@@ -7,7 +7,7 @@ still by their own clock, so no two machines' clocks are ever compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -90,10 +90,18 @@ class Claimed(NamedTuple):
     entries: list[Entry]
 
 
-class Record:
-    """The queries, built once. Functions that take a `tx` run inside its transaction."""
+Fence = Callable[[Tx], None]
 
-    def __init__(self, tables: SagaTables) -> None:
+
+class Record:
+    """The queries, built once. Functions that take a `tx` run inside its transaction.
+
+    Args:
+        fence: raises, inside the transaction, when this process may run no sagas any more.
+    """
+
+    def __init__(self, tables: SagaTables, fence: Fence = lambda _tx: None) -> None:
+        self._fence = fence
         self._saga, self._event, self._engine = tables
         saga, event = self._saga.c, self._event.c
         mine = sa.and_(
@@ -145,6 +153,7 @@ class Record:
 
     def claim(self, tx: Tx, saga: str, owner: str, lapsed: Iterable[str], now: int) -> Claimed:
         """Take an unowned saga, one of `owner`'s own, or one whose owner has `lapsed`."""
+        self._fence(tx)
         row = tx.execute(self._one, {"the_id": saga}).first()
         if row is None or row.state not in _ACTIVE or row.owner not in {None, owner, *lapsed}:
             raise Fenced(saga)
@@ -168,6 +177,7 @@ class Record:
         failed: bool,
     ) -> bool:
         """Append `entries` from number `seq` and change the row; whether a cancel is wanted."""
+        self._fence(tx)
         write = self._write_failure if failed else self._write
         row = tx.execute(write, {"the_id": saga, "mine": epoch, **changes}).first()
         if row is None:
@@ -198,6 +208,7 @@ class Record:
 
     def beat(self, tx: Tx, owner: str) -> dict[str, int]:
         """Show that `owner` lives; every engine's beat."""
+        self._fence(tx)
         mine = self._engine.update().where(self._engine.c.owner == owner)
         if tx.execute(mine.values(beat=self._engine.c.beat + 1)).rowcount == 0:
             tx.execute(self._engine.insert(), {"owner": owner, "beat": 1})
