@@ -8,6 +8,7 @@ means that nothing more crosses in that direction, and both sides notice by dead
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -50,6 +51,8 @@ class MemoryServed:
         self.guard = guard
         self.certificates = certificates
         self.calls = Calls()
+        # Handlers belong to whoever serves, not to whoever calls: as if processes were apart.
+        self.home = contextvars.copy_context()
         self._clock = clock
         self._forget = forget
 
@@ -198,6 +201,7 @@ class _RawChannel:
             self._transport.faults,
             (self._me, served.me if served else NOBODY),
             caller=self._me if served and served.certificates else NOBODY,
+            home=served.home if served else contextvars.Context(),
             method=method,
             metadata=metadata,
             limit=limit,

@@ -50,6 +50,7 @@ class Call:
         faults: decides over each message.
         parties: who calls whom; as the server sees it, the caller is `caller`.
         caller: the identity that the connection proved.
+        home: where handlers run: the context in which the server was started.
         method: full name.
         metadata: what the client sent beside the request.
         limit: seconds until the deadline, if there is one.
@@ -63,12 +64,14 @@ class Call:
         parties: tuple[Identity, Identity],
         *,
         caller: Identity,
+        home: contextvars.Context,
         method: str,
         metadata: Any,
         limit: float | None,
         among: tuple[Calls, ...],
     ) -> None:
         self.caller = caller
+        self._home = home
         self.method = method
         self.metadata = tuple(metadata or ())
         self.deadline = None if limit is None else clock.monotonic() + limit
@@ -87,7 +90,8 @@ class Call:
     def begin(self, handler: Handler | None) -> None:
         """Start the server's side."""
         self.up.arrive = self._watched(self.up.arrive, handler)
-        self._handling = self.spawn(self._handle(handler))
+        # A copy: what one handler binds to its log lines must not show in another's.
+        self._handling = self.spawn(self._handle(handler), self._home.copy())
         self._handling.add_done_callback(lambda _: self._perhaps_over())
 
     def hang_up(self) -> None:
@@ -106,9 +110,11 @@ class Call:
         self._client_ended = True
         self._perhaps_over()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        # An own context: what one service binds to its log lines must not show in another's.
-        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+    def spawn(
+        self, work: Coroutine[Any, Any, None], context: contextvars.Context | None = None
+    ) -> asyncio.Task[None]:
+        """A task of this call, the network's own if no context says whose it is."""
+        task = asyncio.get_running_loop().create_task(work, context=context or contextvars.Context())
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
         return task
@@ -143,6 +149,7 @@ class Call:
             None,
             (self.caller, self.caller),
             caller=self.caller,
+            home=self._home,
             method=self.method,
             metadata=self.metadata,
             limit=limit,
@@ -253,7 +260,7 @@ class ClientSide:
 
     def feed(self, requests: Any) -> None:
         """Send what the iterable yields, and close this half."""
-        self._call.spawn(self._feed(requests))
+        self._call.spawn(self._feed(requests), contextvars.copy_context())
 
     async def _feed(self, requests: Any) -> None:
         try:

@@ -1,0 +1,333 @@
+"""One simulated cloud: the real services, each a process that may die, on disks and wires that may fail.
+
+What is pretended is only what lies outside the services: the loop, the clock, chance, the wire, the moment of
+a commit, and HTTP's bytes. Everything else is the code that is shipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mallee.aws.protocol import Protocol
+from mallee.clc import app as clc_app
+from mallee.clc.app import CloudController
+from mallee.clc.config import ClcConfig, ClusterConfig
+from mallee.cli import composition
+from mallee.cli.composition import Post
+from mallee.kernel.db import sqlite
+from mallee.kernel.entropy import SeededEntropy
+from mallee.kernel.errors import Fault
+from mallee.kernel.rpc import Identity
+from mallee.kernel.rpc.memory import MemoryServed, MemoryTransport
+from tests.sim.disk import DISKS, Commits, Disk, Line
+from tests.sim.loop import LIFE, Life, VirtualLoop
+from tests.sim.network import Network
+from tests.sim.trace import Trace, listen
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+CLOUD = "simulated"
+REGION = "mallee-1"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a world is."""
+
+    zones: int = 1
+    nodes: int = 2  # of each zone
+    vcpus: int = 4
+    memory_mib: int = 4096
+
+    @property
+    def zone_names(self) -> list[str]:
+        return [f"{REGION}{'abcdef'[number]}" for number in range(self.zones)]
+
+
+class SimClock:
+    """A clock that a process believes in. Args: `rate` of its seconds to the world's, `offset` of its calendar."""
+
+    def __init__(self, loop: VirtualLoop, rate: float = 1.0, offset: float = 0.0) -> None:
+        self._loop = loop
+        self.rate = rate
+        self.offset = offset
+
+    def now(self) -> datetime:
+        return BEGAN + timedelta(seconds=self._loop.now * self.rate + self.offset)
+
+    def monotonic(self) -> float:
+        return self._loop.now * self.rate
+
+    boot = monotonic
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds) / self.rate)
+
+
+class OwnTransport:
+    """The network as one process has it: what it opened is closed when it dies."""
+
+    def __init__(self, wire: MemoryTransport) -> None:
+        self._wire = wire
+        self.served: list[MemoryServed] = []
+        self.channels: list[Any] = []
+
+    async def serve(self, *args: Any, **named: Any) -> MemoryServed:
+        self.served.append(await self._wire.serve(*args, **named))
+        return self.served[-1]
+
+    def connect(self, *args: Any, **named: Any) -> Any:
+        self.channels.append(self._wire.connect(*args, **named))
+        return self.channels[-1]
+
+    def connect_with_ca(self, *args: Any, **named: Any) -> Any:
+        self.channels.append(self._wire.connect_with_ca(*args, **named))
+        return self.channels[-1]
+
+    def close(self) -> None:
+        """The kernel closes what a dead process had open, and tells the other side."""
+        for each in (*self.served, *self.channels):
+            _at_once(each.close())
+
+
+class SimulatedClc(CloudController):
+    """The cloud controller, its front called directly."""
+
+    front: Any = None
+
+    def _listen(self) -> Any:
+        return _Nothing()
+
+    def _answer(self, cloud: Any, listening: Any, starting: Any) -> None:
+        self.front = self._front(cloud)
+
+
+class _Nothing:
+    def close(self) -> None:
+        """No socket."""
+
+
+class Process:
+    """A place where a service runs, dies and is started again."""
+
+    def __init__(self, world: World, post: Post) -> None:
+        self.world = world
+        self.post = post
+        self.name = post.label
+        self.identity = Identity(CLOUD, post.role, post.name)
+        self.clock = SimClock(world.loop)
+        self.disk = Disk(world.chance(f"disk {self.name}"), self._committed, self._at)
+        self.life = Life(self.name)
+        self.life.alive = False
+        self.service: Any = None
+        self.transport = OwnTransport(world.wire)
+        self.connections: list[asyncio.Future[Any]] = []  # of HTTP clients that wait for an answer
+        self.commits = 0
+        self.wanted = True  # its supervisor starts it again
+        self.on_point: Callable[[str], None] | None = None
+
+    @property
+    def up(self) -> bool:
+        return self.life.alive and self.service is not None
+
+    def start(self) -> None:
+        """A new life begins, on what is on the disk."""
+        self.life = Life(self.name, self.life.number + 1)
+        DISKS[self.life] = self.disk
+        self.transport = OwnTransport(self.world.wire)
+        self.service = None
+        context = contextvars.Context()
+        context.run(LIFE.set, self.life)
+        self.world.trace(f"{self.life} starts")
+        self.world.loop.create_task(self._run(), context=context)
+
+    async def _run(self) -> None:
+        made = self.world.make(self)
+        try:
+            await made.start()
+        except Fault as fault:
+            self.world.trace(f"{self.life} cannot start: {fault}")
+            self.world.later(1.0, self.restart, self.life)
+            return
+        self.service = made
+        self.world.trace(f"{self.life} answers")
+
+    def restart(self, life: Life) -> None:
+        """What a supervisor does, if this life is still the one that failed."""
+        if self.life is life:
+            self.kill()
+            self.start()
+
+    def kill(self) -> None:
+        """SIGKILL: nothing more of it runs, and the kernel closes what it had open."""
+        if not self.life.alive:
+            return
+        self.world.trace(f"{self.life} dies")
+        self.world.loop.kill(self.life)
+        self.service = None
+        self.disk.let_go()
+        self.transport.close()
+        waiting, self.connections = self.connections, []
+        for each in waiting:
+            if not each.done():
+                each.set_exception(ConnectionResetError(self.name))
+        self.world.died(self)
+
+    def freeze(self) -> None:
+        """SIGSTOP, or a host that hangs."""
+        if self.life.alive and not self.life.frozen:
+            self.world.trace(f"{self.life} freezes")
+            self.life.frozen = True
+
+    def thaw(self) -> None:
+        if self.life.alive and self.life.frozen:
+            self.world.trace(f"{self.life} thaws")
+            self.world.loop.thaw(self.life)
+
+    def _committed(self) -> None:
+        self.commits += 1
+        self.world.trace(f"{self.life} commit {self.commits}")
+
+    def _at(self, point: str) -> None:
+        if self.on_point is not None and self.life.alive:
+            self.on_point(point)
+
+
+class World:
+    """Everything of one run.
+
+    Args:
+        seed: decides all that is left to chance.
+        tell: is told each line of the trace, for a replay.
+    """
+
+    def __init__(
+        self, seed: object, shape: Shape | None = None, tell: Callable[[str], None] | None = None
+    ) -> None:
+        self.seed = seed
+        self.shape = shape or Shape()
+        self.loop = VirtualLoop(self.chance("schedule"))
+        self.trace = Trace(lambda: self.loop.now, tell)
+        self.folder = Path(tempfile.mkdtemp(prefix="mallee-sim-", dir=_memory()))
+        self.network = Network(self)
+        self.wire = MemoryTransport(SimClock(self.loop), self.network.fate)
+        self.processes: dict[str, Process] = {}
+        self.on_death: list[Callable[[Process], None]] = []
+        self._settle_in()
+        for post in self._posts():
+            self.processes[post.label] = Process(self, post)
+        self.clc = self.processes["clc"]
+
+    def chance(self, what: str) -> random.Random:
+        """A stream of chance of its own, so that what one thing draws changes nothing elsewhere."""
+        return random.Random(f"{self.seed} {what}")
+
+    def of_role(self, role: str) -> list[Process]:
+        return [each for each in self.processes.values() if each.post.role == role]
+
+    def later(self, seconds: float, what: Callable[..., Any], *args: Any) -> None:
+        """Let the world itself do something, in nobody's name."""
+        self.loop.call_later(seconds, what, *args, context=contextvars.Context())
+
+    def died(self, process: Process) -> None:
+        for told in self.on_death:
+            told(process)
+
+    def make(self, process: Process) -> Any:
+        """The service of a process, in its own life."""
+        post, life = process.post, process.life
+        entropy = SeededEntropy(self.chance(f"entropy {life}").getrandbits(64))
+        shared = composition.World(
+            CLOUD,
+            self.folder,
+            None,
+            {},
+            process.clock,
+            entropy,
+            process.transport,  # type: ignore[arg-type]
+        )
+        if post.role != "clc":
+            return composition.make(post, shared)
+        return SimulatedClc(
+            ClcConfig(**post.settings),
+            process.identity,
+            folder=post.folder,
+            clock=process.clock,
+            entropy=entropy,
+            transport=process.transport,  # type: ignore[arg-type]
+        )
+
+    def run(self, story: Any) -> Any:
+        """Run the story to its end, in the name of those outside the cloud."""
+        listen(self.trace)
+        context = contextvars.Context()
+        context.run(LIFE.set, Life("users"))
+        asyncio.set_event_loop(self.loop)
+        try:
+            return self.loop.run_until_complete(self.loop.create_task(story, context=context))
+        finally:
+            for process in self.processes.values():
+                process.life.alive = False
+                process.disk.let_go()
+            DISKS.clear()
+            shutil.rmtree(self.folder)
+
+    def _posts(self) -> list[Post]:
+        shape, posts = self.shape, []
+        clusters = []
+        for number, zone in enumerate(shape.zone_names):
+            address = f"cc:{100 + number}"
+            clusters.append(ClusterConfig(zone, address))
+            posts.append(self._post("cc", zone, address, {"zone": zone}))
+            for node in range(shape.nodes):
+                settings = {
+                    "zone": zone,
+                    "cluster": address,
+                    "vcpus": shape.vcpus,
+                    "memory_mib": shape.memory_mib,
+                    "look_seconds": 30.0,
+                }
+                posts.append(self._post("nc", f"{zone}-{node}", f"nc:{100 * (number + 1) + node}", settings))
+        posts.append(self._post("clc", "clc", "", {"clusters": tuple(clusters), "region": REGION}))
+        return posts
+
+    def _post(self, role: str, name: str, address: str, settings: Mapping[str, Any]) -> Post:
+        label = role if role == name else f"{role}-{name}"
+        folder = self.folder / label
+        folder.mkdir(mode=0o700)
+        return Post(label, role, name, folder, address, settings)
+
+    def _settle_in(self) -> None:
+        """Put what is pretended in its place; a run has its process to itself."""
+        sqlite._Committer = Commits  # type: ignore[misc,assignment]
+        sqlite._Line = Line  # type: ignore[misc]
+        clc_app.Protocol = _protocol  # type: ignore[misc,assignment]
+
+
+@cache
+def _protocol(service: Any) -> Protocol:
+    """Compiled once: it is the same for every start of every cloud controller."""
+    return Protocol(service)
+
+
+@cache
+def _memory() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def _at_once(closing: Any) -> None:
+    """Run what never really waits."""
+    try:
+        closing.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("a close without grace has waited")
