@@ -40,6 +40,7 @@ from mallee.clc.facts import Facts
 from mallee.clc.identity import IdentityEdge
 from mallee.clc.instance_types import InstanceTypes
 from mallee.clc.keys import Keys
+from mallee.clc.reconcile.siblings import BEAT_SECONDS, Siblings
 from mallee.clc.reconcile.sweeps import Sweeps
 from mallee.clc.rendered import Rendered
 from mallee.kernel.clock import Clock
@@ -51,6 +52,7 @@ from mallee.kernel.pki import Authority
 from mallee.kernel.reconcile import Reconciler
 from mallee.kernel.rpc import Identity, Transport
 from mallee.kernel.secrets_box import SecretsBox
+from mallee.kernel.state_folder import own_id
 from mallee.rpc.common_pb2_grpc import add_IntrospectionServiceServicer_to_server
 from mallee.rpc.enrolment_pb2_grpc import add_EnrolmentServiceServicer_to_server
 from mallee.rpc.identity_pb2_grpc import add_IdentityServiceServicer_to_server
@@ -112,13 +114,13 @@ class CloudController:
             starting.callback(listening.close)
             db = await self._open_database()
             starting.push_async_callback(db.close)
-            box = SecretsBox.open(self._folder / SECRETS, self._entropy)
+            box = SecretsBox.open(Path(self._config.secrets or self._folder / SECRETS), self._entropy)
             founded = await bootstrap.found(db, self._config, box, clock=self._clock, entropy=self._entropy)
             bootstrap.keep(founded.first, self._folder)
             clients = await self._clients(db, starting)
             taker = await self._serve_enrolment(db, starting)
             cloud = self.cloud = self._cloud(db, box, founded, clients, taker)
-            for loop in (*(client.run() for client in clients), *self._reconcilers(db)):
+            for loop in (*(client.run() for client in clients), *self._reconcilers(db, cloud.clusters)):
                 _in_background(starting, loop)
             await self._serve_rpc(cloud, starting)
             self._answer(cloud, listening, starting)
@@ -165,13 +167,16 @@ class CloudController:
             enrolment=taker,
         )
 
-    def _reconcilers(self, db: Database) -> list[Coroutine[Any, Any, None]]:
+    def _reconcilers(self, db: Database, clusters: Clusters) -> list[Coroutine[Any, Any, None]]:
         sweeps = Sweeps(db, self._clock, visible_seconds=self._config.terminated_visible_seconds)
         passes = {
             "ended instances": (sweeps.forget_ended, 30.0),
             "old tokens": (sweeps.forget_tokens, 300.0),
             "late instances": (sweeps.warn_of_late, 30.0),
         }
+        if self._config.database:  # else the folder's lock says that there is no other
+            siblings = Siblings(db, own_id(self._folder, self._entropy), self._clock, clusters.tell_all)
+            passes["siblings"] = siblings.look, BEAT_SECONDS
         return [
             Reconciler(name, one_pass, every=every, clock=self._clock).run()
             for name, (one_pass, every) in passes.items()

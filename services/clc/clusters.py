@@ -55,6 +55,9 @@ class Cluster(Protocol):
     def tell(self, wishes: Sequence[pb.DesiredInstance]) -> None:
         """A hint by somebody who has the durable wishes at hand, so that nobody must read them."""
 
+    def tell_all(self) -> None:
+        """A hint that any unsettled instance may have a wish that nobody has told."""
+
     async def nodes(self, request: pb.ListNodesRequest) -> Sequence[pb.Node]: ...
 
     async def cordon(self, host_id: str, *, cordoned: bool) -> pb.Node: ...
@@ -109,6 +112,11 @@ class Clusters:
         for zone, ids in told.items():
             if zone in self._by_zone:
                 self._by_zone[zone].hint(ids)
+
+    def tell_all(self) -> None:
+        """Everything unsettled, to each zone."""
+        for cluster in self:
+            cluster.tell_all()
 
     def tell(self, zone: str, wishes: Sequence[pb.DesiredInstance]) -> None:
         """Durable wishes of one zone's instances."""
@@ -263,6 +271,10 @@ class ClusterClient:
                 self._hinted[wish.instance_id] = wish
         self._teller.wake()
 
+    def tell_all(self) -> None:
+        self._whole_at = float("-inf")
+        self._teller.wake()
+
     async def _tell(self) -> None:
         """Tell what was hinted; from time to time everything that is unsettled."""
         now = self._clock.monotonic()
@@ -364,5 +376,4 @@ class ClusterClient:
                 self.hint(renewed)
             if end is not None:
                 await self._sink.compare(self.zone, end.known)
-                self._whole_at = float("-inf")
-                self._teller.wake()
+                self.tell_all()

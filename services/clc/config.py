@@ -28,7 +28,10 @@ class ClcConfig:
     """The cloud controller's settings.
 
     Attributes:
-        database: SQLAlchemy URL; empty for SQLite in the state folder.
+        database: SQLAlchemy URL; empty for SQLite in the state folder. Controllers that name the same one are
+            one cloud: requests may go to any of them.
+        secrets: the file of the keys that seal secrets in the database; empty for one in the state folder.
+            Controllers that share a database share it.
         region: how this cloud calls itself.
         address: where other services reach this one by gRPC; empty for nowhere.
         enrolment_address: where machines with a token become nodes; empty for nowhere.
@@ -42,6 +45,7 @@ class ClcConfig:
     host: str = "127.0.0.1"
     port: int = 8773
     database: str = ""
+    secrets: str = ""
     region: str = "mallee-1"
     address: str = ""
     enrolment_address: str = ""

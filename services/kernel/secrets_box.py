@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
-from mallee.kernel.state_folder import replace
+from mallee.kernel.state_folder import create, replace
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -42,6 +42,10 @@ class Secret(str):
         return "[secret]"
 
 
+def _written(keys: dict[int, bytes]) -> bytes:
+    return "".join(f"{number}:{key.decode()}\n" for number, key in keys.items()).encode()
+
+
 class SecretsBox:
     """Seals and unseals by the keys of one file."""
 
@@ -60,9 +64,9 @@ class SecretsBox:
         Faults: FORBIDDEN if others than its owner may read the file; INVALID if it is damaged.
         """
         if not path.exists():
-            box = cls(path, {}, entropy)
-            box.rotate()
-            return box
+            # Whoever shares the file may be making it at this moment: one of them is first, and all use his.
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            create(path, _written({1: base64.urlsafe_b64encode(entropy.token(32))}))
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise Fault(
                 Kind.FORBIDDEN,
@@ -92,7 +96,7 @@ class SecretsBox:
         version = max(self._raw, default=0) + 1
         raw = {**self._raw, version: base64.urlsafe_b64encode(self._entropy.token(32))}
         # The file first: a secret sealed by a key that a crash then loses is lost too.
-        replace(self._path, "".join(f"{number}:{key.decode()}\n" for number, key in raw.items()).encode())
+        replace(self._path, _written(raw))
         self._raw = raw
         self._keys[version] = Fernet(raw[version])
         return version

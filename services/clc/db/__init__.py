@@ -3,6 +3,7 @@
 from mallee.clc.db import (
     accounts,
     addresses,
+    controllers,
     images,
     instance_search,
     instances,
@@ -24,6 +25,7 @@ __all__ = [
     "METADATA",
     "accounts",
     "addresses",
+    "controllers",
     "images",
     "instance_search",
     "instances",

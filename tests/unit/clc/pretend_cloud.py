@@ -95,6 +95,9 @@ class PretendCluster:
     def hint(self, instance_ids: Iterable[str]) -> None:
         self.hinted.update(instance_ids)
 
+    def tell_all(self) -> None:
+        """Nobody listens."""
+
     def tell(self, wishes: Sequence[pb.DesiredInstance]) -> None:
         self.hinted.update(each.instance_id for each in wishes)
         self.told |= {each.instance_id: each for each in wishes}

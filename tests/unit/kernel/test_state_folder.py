@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mallee.kernel.entropy import SeededEntropy
 from mallee.kernel.errors import Fault, Kind
-from mallee.kernel.state_folder import lock, replace
+from mallee.kernel.state_folder import create, lock, own_id, replace
 
 HOLD = """
 import sys
@@ -59,3 +60,16 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
+
+
+def test_a_folder_keeps_its_id(tmp_path: Path) -> None:
+    first = own_id(tmp_path / "a", SeededEntropy(1))
+    assert own_id(tmp_path / "a", SeededEntropy(2)) == first
+    assert own_id(tmp_path / "b", SeededEntropy(2)) != first
+
+
+def test_the_first_to_create_a_file_is_not_overwritten(tmp_path: Path) -> None:
+    create(tmp_path / "key", b"first")
+    create(tmp_path / "key", b"second")
+    assert (tmp_path / "key").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
