@@ -120,6 +120,17 @@ async def test_a_conversation_by_read_and_write(net: Net) -> None:
     assert talk.done()
 
 
+async def test_of_several_addresses_the_one_that_answers_is_taken(net: Net) -> None:
+    first, second = await net.serve(), await net.serve()
+    stub = ToyStub(net.keep(net.transport.connect(CC, f"{first.address},{second.address}", expect="nc")))
+
+    assert await stub.say("one") == "heard one"
+    await first.close()
+    answers = await asyncio.gather(*(stub.say("two") for _ in range(3)), return_exceptions=True)
+    if "heard two" not in answers:  # the line that was cut may cost the calls of this moment
+        assert await stub.say("two") == "heard two"
+
+
 @pytest.mark.parametrize("kind", Kind)
 async def test_a_fault_crosses_unchanged(net: Net, kind: Kind) -> None:
     stub = await net.stub()

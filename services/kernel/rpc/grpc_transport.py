@@ -94,7 +94,7 @@ class GrpcTransport:
         self, me: Identity, address: str, *, expect: Identity | str, own_connection: bool = False
     ) -> Channel:
         expected = f"{expect}.{me.cloud}" if isinstance(expect, str) else expect.dns_names[1]
-        line = _Line(self._keys, me, address, _options(expected, own_connection=own_connection))
+        line = _Line(self._keys, me, _target(address), _options(expected, own_connection=own_connection))
         return GuardedChannel(address, line.current, line.close)
 
     def connect_with_ca(self, ca_pem: bytes, address: str, *, expect: str) -> Channel:
@@ -121,6 +121,26 @@ class GrpcTransport:
 
 def _certificates(of: Credentials) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration([(of.key, of.certificate)], of.authority)
+
+
+def _target(address: str) -> str:
+    """What gRPC calls one address, or for several of which it takes the first that answers.
+
+    Raises:
+        Fault: INVALID, for a list of names: gRPC takes several addresses of one name, and several numbers.
+    """
+    if "," not in address:
+        return address
+    hosts = [each.rpartition(":")[0] for each in address.split(",")]
+    if not all(host.replace(".", "").isdigit() for host in hosts):
+        raise Fault(
+            Kind.INVALID,
+            f"{address} cannot be reached.",
+            why="A list may hold numbers only, as 10.0.0.1:8775,10.0.0.2:8775.",
+            fix="Give numbers, or one name that stands for all of them.",
+            code="bad-address",
+        )
+    return f"ipv4:{address}"
 
 
 def _options(expected: str, *, own_connection: bool) -> list[tuple[str, Any]]:

@@ -137,7 +137,7 @@ class MemoryTransport:
         Raises:
             Unreachable: with the reason.
         """
-        served = self._servers.get(address)
+        served = next((self._servers[each] for each in address.split(",") if each in self._servers), None)
         if served is None:
             raise Unreachable("Connection refused.")
         known = served.me.role == expect if isinstance(expect, str) else served.me == expect

@@ -71,7 +71,7 @@ class Transport(Protocol):
 
         Args:
             me: whose certificate the client shows.
-            address: where to.
+            address: where to; of several, with commas between, the first that answers.
             expect: who must answer there: one service, or any of a role.
             own_connection: do not share a TCP connection with other channels of this process.
         """
