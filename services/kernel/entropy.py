@@ -45,6 +45,16 @@ def resource_id(entropy: Entropy, prefix: str) -> str:
     return f"{prefix}-0{entropy.token(8).hex()}"
 
 
+def resource_ids(entropy: Entropy, prefix: str, count: int) -> list[str]:
+    """Identifiers of things that are made together: neighbours, which databases keep on the same pages.
+
+    A random stem of 32 bits, and numbers of 32 bits that follow a random one. Two batches meet only with the
+    same stem *and* overlapping numbers, which is no likelier than that two of their members met by chance.
+    """
+    stem, first = entropy.token(4).hex(), int.from_bytes(entropy.token(4))
+    return [f"{prefix}-0{stem}{(first + each) & 0xFFFFFFFF:08x}" for each in range(count)]
+
+
 def request_id(entropy: Entropy) -> str:
     """A version 4 UUID in text, as AWS answers carry."""
     raw = bytearray(entropy.token(16))

@@ -21,7 +21,7 @@ from mallee.clc.errors import InstanceLimitExceeded
 from mallee.clc.instance import Operation, State
 from mallee.domain.guest import Power
 from mallee.kernel.db import Tx
-from mallee.kernel.entropy import resource_id
+from mallee.kernel.entropy import resource_id, resource_ids
 from mallee.rpc import cluster_pb2 as pb
 
 
@@ -47,7 +47,7 @@ class Batch:
     @classmethod
     def make(cls, call: Call, launch: Launch, image: Image, public_key: str, groups: list[Group]) -> Self:
         """Everything that is the same for all, and every id: a transaction may run twice."""
-        entropy, count = call.cloud.entropy, range(launch.most)
+        entropy, count = call.cloud.entropy, launch.most
         required = image.imds_support == "v2.0"
         options = MetadataOptions("required", 2) if required else MetadataOptions()
         details = msgspec.structs.replace(
@@ -63,9 +63,9 @@ class Batch:
         )
         return cls(
             reservation_id=resource_id(entropy, "r"),
-            instance_ids=[resource_id(entropy, "i") for _ in count],
-            interface_ids=[resource_id(entropy, "eni") for _ in count],
-            attachment_ids=[resource_id(entropy, "eni-attach") for _ in count],
+            instance_ids=resource_ids(entropy, "i", count),
+            interface_ids=resource_ids(entropy, "eni", count),
+            attachment_ids=resource_ids(entropy, "eni-attach", count),
             details=details,
             groups=groups,
             launched_ms=call.now_ms,
