@@ -9,7 +9,7 @@ description.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ VERSIONS: Final[Mapping[str, str]] = {
     "iam": "2010-05-08",
     "sts": "2011-06-15",
     "autoscaling": "2011-01-01",
+    "s3": "2006-03-01",
 }
 
 
@@ -46,6 +47,11 @@ class Shape:
     def members(self) -> Mapping[str, Shape]:
         """The members of a structure, in the model's order."""
         return {name: Shape(self._shapes, ref) for name, ref in self.traits.get("members", {}).items()}
+
+    def only(self, names: Collection[str]) -> Shape:
+        """The structure with these members alone."""
+        kept = {name: ref for name, ref in self.traits["members"].items() if name in names}
+        return Shape(self._shapes, {"shape": self.name, "members": kept})
 
     @cached_property
     def element(self) -> Shape:
