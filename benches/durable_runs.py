@@ -63,13 +63,13 @@ def main() -> None:
         control = RawClient(server)
         image = image_of(control)
         load(server, image, chosen.connections, 320)
-        wait_until_quiet(control)
+        wait_until_quiet(control, between=0.01)
         for _ in range(chosen.rounds):
             cpu, began = server.cpu(), time.perf_counter()
             before = metric(server, "mallee_db_transactions_total"), metric(server, "mallee_db_commits_total")
             latencies = load(server, image, chosen.connections, chosen.instances)
             answered = time.perf_counter() - began
-            wait_until_quiet(control)
+            wait_until_quiet(control, between=0.01)
             took = time.perf_counter() - began
             after = metric(server, "mallee_db_transactions_total"), metric(server, "mallee_db_commits_total")
             rates.append(len(latencies) / took)
