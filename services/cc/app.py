@@ -175,6 +175,7 @@ class ClusterController:
             nodes=self.nodes,
             watch=self.watch,
             desk=self.desk,
+            auditor=self.auditor,
         )
 
     def _reconcilers(self) -> list[Reconciler]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from mallee import __version__
 from mallee.cc import words
+from mallee.cc.audit import edge as audit
+from mallee.cc.audit.auditor import Auditor
 from mallee.cc.config import CcConfig
 from mallee.cc.convergence import Convergence
 from mallee.cc.ledger import Ledger
@@ -35,6 +37,7 @@ _VERBS = (
     "ListMigrations",
     "SteerMigration",
     "GetConsoleOutput",
+    "Audit",
 )
 ACCESS = AccessTable(
     {f"/mallee.cluster.v1.ClusterService/{verb}": {"clc"} for verb in _VERBS}
@@ -61,6 +64,7 @@ class ClusterEdge(ClusterServiceServicer):
         nodes: Nodes,
         watch: Watch,
         desk: Desk,
+        auditor: Auditor,
     ) -> None:
         self._config = config
         self._epoch = epoch
@@ -70,6 +74,7 @@ class ClusterEdge(ClusterServiceServicer):
         self._nodes = nodes
         self._watch = watch
         self._desk = desk
+        self._auditor = auditor
 
     async def Place(self, request: cluster_pb2.PlaceRequest, context: Any) -> cluster_pb2.PlaceResponse:
         outcomes = await self._placing.place([words.ask(ask) for ask in request.asks])
@@ -175,6 +180,14 @@ class ClusterEdge(ClusterServiceServicer):
         peer, name = self._desk.peer(number), self._desk.node_name(number)
         output, at_ms = await peer.console(name, request.instance_id)
         return cluster_pb2.GetConsoleOutputResponse(output=output, at_ms=at_ms)
+
+    async def Audit(
+        self, request: cluster_pb2.AuditRequest, context: Any
+    ) -> AsyncIterator[cluster_pb2.AuditResponse]:
+        for part in audit.instances(self._ledger, self._watch):
+            yield part
+        await self._auditor.look()
+        yield audit.verdict(self._auditor, self._ledger.clock.monotonic())
 
 
 class IntrospectionEdge(IntrospectionServiceServicer):

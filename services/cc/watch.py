@@ -35,6 +35,11 @@ class Fact:
     reboots: int
     migration_id: str
 
+    @property
+    def living(self) -> bool:
+        """Whether it has not ended."""
+        return self.phase is not Phase.TERMINATED
+
 
 @dataclass(frozen=True, slots=True)
 class Zone:

@@ -12,6 +12,7 @@ from mallee.cc.nodes import Hello
 from mallee.cc.placing import Ask, Outcome, host_number
 from mallee.cc.scheduler.inventory import Host
 from mallee.cc.watch import Fact, News, Zone
+from mallee.domain.audit import Finding
 from mallee.domain.guest import Cause, Moment, Phase, Power, Resources
 from mallee.domain.migration import Limits
 from mallee.kernel.errors import Fault, Kind
@@ -142,6 +143,24 @@ def fact_message(fact: Fact) -> cluster_pb2.InstanceFact:
         moments=moment_messages(fact.moments),
         reboots=fact.reboots,
         migration_id=fact.migration_id,
+    )
+
+
+def audited(fact: Fact) -> cluster_pb2.AuditedInstance:
+    return cluster_pb2.AuditedInstance(
+        instance_id=fact.instance_id,
+        revision=fact.revision,
+        generation=fact.generation,
+        host_id=fact.host_id,
+        phase=_PHASE[fact.phase],
+        reachable=fact.reachable,
+        migration_id=fact.migration_id,
+    )
+
+
+def violation(found: Finding) -> cluster_pb2.Violation:
+    return cluster_pb2.Violation(
+        invariant=found.invariant, subject=found.subject, what=found.what, why=found.why, fix=found.fix
     )
 
 

@@ -28,6 +28,8 @@ from mallee.aws.service import Service
 from mallee.aws.throttle import Limit, Limits, ResourceLimit
 from mallee.clc import bootstrap, enrolment, identity, service
 from mallee.clc.api import ec2, iam, sts
+from mallee.clc.audit.auditor import LOOK_SECONDS, Auditor
+from mallee.clc.audit.metrics import AuditMetrics
 from mallee.clc.authorise import RootOnly
 from mallee.clc.bootstrap import Founded
 from mallee.clc.call import Call
@@ -120,7 +122,7 @@ class CloudController:
             clients = await self._clients(db, starting)
             taker = await self._serve_enrolment(db, starting)
             cloud = self.cloud = self._cloud(db, box, founded, clients, taker)
-            for loop in (*(client.run() for client in clients), *self._reconcilers(db, cloud.clusters)):
+            for loop in (*(client.run() for client in clients), *self._reconcilers(db, cloud)):
                 _in_background(starting, loop)
             await self._serve_rpc(cloud, starting)
             self._answer(cloud, listening, starting)
@@ -151,6 +153,7 @@ class CloudController:
         clients: list[ClusterClient],
         taker: Enrolment | None,
     ) -> Cloud:
+        clusters = Clusters(clients)
         return Cloud(
             config=self._config,
             clock=self._clock,
@@ -158,7 +161,8 @@ class CloudController:
             db=db,
             box=box,
             keys=Keys(db, box, self._clock),
-            clusters=Clusters(clients),
+            clusters=clusters,
+            auditor=Auditor(db, clusters, self._clock),
             types=InstanceTypes.load(self._config.instance_types),
             pages=Pager(founded.page_key),
             rendered=Rendered(self._config.rendered_bytes),
@@ -167,15 +171,15 @@ class CloudController:
             enrolment=taker,
         )
 
-    def _reconcilers(self, db: Database, clusters: Clusters) -> list[Coroutine[Any, Any, None]]:
+    def _reconcilers(self, db: Database, cloud: Cloud) -> list[Coroutine[Any, Any, None]]:
         sweeps = Sweeps(db, self._clock, visible_seconds=self._config.terminated_visible_seconds)
         passes = {
             "ended instances": (sweeps.forget_ended, 30.0),
             "old tokens": (sweeps.forget_tokens, 300.0),
-            "late instances": (sweeps.warn_of_late, 30.0),
+            "audit": (cloud.auditor.sweep, LOOK_SECONDS),
         }
         if self._config.database:  # else the folder's lock says that there is no other
-            siblings = Siblings(db, own_id(self._folder, self._entropy), self._clock, clusters.tell_all)
+            siblings = Siblings(db, own_id(self._folder, self._entropy), self._clock, cloud.clusters.tell_all)
             passes["siblings"] = siblings.look, BEAT_SECONDS
         return [
             Reconciler(name, one_pass, every=every, clock=self._clock).run()
@@ -242,6 +246,7 @@ class CloudController:
 
         registry = CollectorRegistry()
         registry.register(DatabaseMetrics(cloud.db))
+        registry.register(AuditMetrics(cloud.auditor))
         return Front(
             self._services(cloud),
             keys=cloud.keys,

@@ -20,6 +20,7 @@ _OPERATORS = frozenset(
     {
         ("ec2", "CancelInstanceMigration"),
         ("ec2", "CreateNodeToken"),
+        ("ec2", "DescribeAudit"),
         ("ec2", "MigrateInstances"),
         ("ec2", "ModifyHosts"),
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mallee.aws.pages import Pager
 from mallee.aws.protocol import Protocol
+from mallee.clc.audit.auditor import Auditor
 from mallee.clc.clusters import Clusters
 from mallee.clc.config import ClcConfig
 from mallee.clc.enrolment import Enrolment
@@ -27,6 +28,7 @@ class Cloud:
         keys: the access keys; told when one changes.
         clusters: the zones' cluster controllers.
         rendered: the XML of resources, by (id, version).
+        auditor: compares all books for ever.
         enrolment: takes machines in as nodes, if this cloud does so.
         wire: EC2's wire format, which writes those.
     """
@@ -43,4 +45,5 @@ class Cloud:
     rendered: Rendered
     wire: Protocol
     admin_account: str
+    auditor: Auditor
     enrolment: Enrolment | None = None

@@ -15,6 +15,8 @@ import structlog
 
 from mallee.aws.errors import InvalidParameterValue
 from mallee.clc import host_ids, orders
+from mallee.clc.audit import audited
+from mallee.clc.audit.books import ZoneReport
 from mallee.clc.db import instances
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
@@ -27,6 +29,7 @@ BATCH = 1000  # wishes or asks in one call: well below the limit of a message, e
 RESEND_SECONDS = 10.0
 GATHER_SECONDS = 0.02
 PLACE_SECONDS = 5.0
+AUDIT_SECONDS = 60.0
 BACK_OFF_SECONDS = (0.1, 0.5, 1.0, 2.0)
 _USER_DATA_BATCH = 200  # 16 KiB each at most
 
@@ -69,6 +72,9 @@ class Cluster(Protocol):
     async def steer(self, request: pb.SteerMigrationRequest) -> pb.Migration: ...
 
     async def console(self, instance_id: str) -> pb.GetConsoleOutputResponse: ...
+
+    async def audit(self) -> ZoneReport:
+        """What the zone holds, and what is wrong there by its own books."""
 
 
 class Clusters:
@@ -257,6 +263,14 @@ class ClusterClient:
         request = pb.GetConsoleOutputRequest(instance_id=instance_id)
         answer: pb.GetConsoleOutputResponse = await self._stub.GetConsoleOutput(request)
         return answer
+
+    async def audit(self) -> ZoneReport:
+        report = ZoneReport(self.zone)
+        async with asyncio.timeout(AUDIT_SECONDS):
+            async for part in self._stub.Audit(pb.AuditRequest()):
+                if audited.take(report, part):
+                    return report
+        raise Fault(Kind.UNAVAILABLE, f"{self.zone} did not finish its audit.", code="audit-cut-off")
 
     # --- wishes -------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ import os
 import typer
 
 from mallee import __version__
-from mallee.cli.commands import access, accounts, checks, clouds, demo, looks, migrations, nodes
+from mallee.cli.commands import access, accounts, audit, checks, clouds, demo, looks, migrations, nodes
 from mallee.kernel.errors import Fault, Kind
 
 FAILED, USAGE, NOT_FOUND, TIMED_OUT = 1, 2, 3, 4
@@ -43,7 +43,7 @@ def top(
         raise typer.Exit
 
 
-for group in (clouds, demo, access, looks, migrations, checks):
+for group in (clouds, demo, access, looks, audit, migrations, checks):
     group.register(app)
 app.add_typer(nodes.app, name="node")
 app.add_typer(accounts.app, name="account")

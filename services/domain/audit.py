@@ -9,7 +9,7 @@ is under way. `Doubts` keeps that account.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -54,7 +54,7 @@ class Finding:
     what: str
     why: str
     fix: str
-    after: float = TWO_LOOKS
+    after: float = field(default=TWO_LOOKS, compare=False)
     zone: str = ""
 
 

@@ -390,3 +390,51 @@ class GetConsoleOutputResponse(_message.Message):
     output: bytes
     at_ms: int
     def __init__(self, output: _Optional[bytes] = ..., at_ms: _Optional[int] = ...) -> None: ...
+
+class AuditRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuditResponse(_message.Message):
+    __slots__ = ("instances", "violations", "doubt_seconds", "end")
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
+    DOUBT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    instances: _containers.RepeatedCompositeFieldContainer[AuditedInstance]
+    violations: _containers.RepeatedCompositeFieldContainer[Violation]
+    doubt_seconds: float
+    end: bool
+    def __init__(self, instances: _Optional[_Iterable[_Union[AuditedInstance, _Mapping]]] = ..., violations: _Optional[_Iterable[_Union[Violation, _Mapping]]] = ..., doubt_seconds: _Optional[float] = ..., end: _Optional[bool] = ...) -> None: ...
+
+class AuditedInstance(_message.Message):
+    __slots__ = ("instance_id", "revision", "generation", "host_id", "phase", "reachable", "migration_id")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    HOST_ID_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    REACHABLE_FIELD_NUMBER: _ClassVar[int]
+    MIGRATION_ID_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    revision: int
+    generation: int
+    host_id: str
+    phase: _common_pb2.Phase
+    reachable: bool
+    migration_id: str
+    def __init__(self, instance_id: _Optional[str] = ..., revision: _Optional[int] = ..., generation: _Optional[int] = ..., host_id: _Optional[str] = ..., phase: _Optional[_Union[_common_pb2.Phase, str]] = ..., reachable: _Optional[bool] = ..., migration_id: _Optional[str] = ...) -> None: ...
+
+class Violation(_message.Message):
+    __slots__ = ("invariant", "subject", "what", "why", "fix")
+    INVARIANT_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    FIX_FIELD_NUMBER: _ClassVar[int]
+    invariant: str
+    subject: str
+    what: str
+    why: str
+    fix: str
+    def __init__(self, invariant: _Optional[str] = ..., subject: _Optional[str] = ..., what: _Optional[str] = ..., why: _Optional[str] = ..., fix: _Optional[str] = ...) -> None: ...

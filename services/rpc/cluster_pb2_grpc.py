@@ -84,6 +84,11 @@ class ClusterServiceStub:
                 request_serializer=mallee_dot_rpc_dot_cluster__pb2.GetConsoleOutputRequest.SerializeToString,
                 response_deserializer=mallee_dot_rpc_dot_cluster__pb2.GetConsoleOutputResponse.FromString,
                 _registered_method=True)
+        self.Audit = channel.unary_stream(
+                '/mallee.cluster.v1.ClusterService/Audit',
+                request_serializer=mallee_dot_rpc_dot_cluster__pb2.AuditRequest.SerializeToString,
+                response_deserializer=mallee_dot_rpc_dot_cluster__pb2.AuditResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -154,6 +159,13 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Audit(self, request, context):
+        """Looks at the whole zone once more: first what it holds, then what is wrong with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -206,6 +218,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.GetConsoleOutput,
                     request_deserializer=mallee_dot_rpc_dot_cluster__pb2.GetConsoleOutputRequest.FromString,
                     response_serializer=mallee_dot_rpc_dot_cluster__pb2.GetConsoleOutputResponse.SerializeToString,
+            ),
+            'Audit': grpc.unary_stream_rpc_method_handler(
+                    servicer.Audit,
+                    request_deserializer=mallee_dot_rpc_dot_cluster__pb2.AuditRequest.FromString,
+                    response_serializer=mallee_dot_rpc_dot_cluster__pb2.AuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -478,6 +495,33 @@ class ClusterService:
             '/mallee.cluster.v1.ClusterService/GetConsoleOutput',
             mallee_dot_rpc_dot_cluster__pb2.GetConsoleOutputRequest.SerializeToString,
             mallee_dot_rpc_dot_cluster__pb2.GetConsoleOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Audit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mallee.cluster.v1.ClusterService/Audit',
+            mallee_dot_rpc_dot_cluster__pb2.AuditRequest.SerializeToString,
+            mallee_dot_rpc_dot_cluster__pb2.AuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,8 @@ class ClusterServiceStub:
     SteerMigration: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.SteerMigrationRequest, _cluster_pb2.SteerMigrationResponse]
     """Cancel before the commit point, or end the pre-copy now."""
     GetConsoleOutput: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetConsoleOutputRequest, _cluster_pb2.GetConsoleOutputResponse]
+    Audit: _grpc.UnaryStreamMultiCallable[_cluster_pb2.AuditRequest, _cluster_pb2.AuditResponse]
+    """Looks at the whole zone once more: first what it holds, then what is wrong with it."""
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -65,6 +67,8 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     SteerMigration: _aio.UnaryUnaryMultiCallable[_cluster_pb2.SteerMigrationRequest, _cluster_pb2.SteerMigrationResponse]  # type: ignore[assignment]
     """Cancel before the commit point, or end the pre-copy now."""
     GetConsoleOutput: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetConsoleOutputRequest, _cluster_pb2.GetConsoleOutputResponse]  # type: ignore[assignment]
+    Audit: _aio.UnaryStreamMultiCallable[_cluster_pb2.AuditRequest, _cluster_pb2.AuditResponse]  # type: ignore[assignment]
+    """Looks at the whole zone once more: first what it holds, then what is wrong with it."""
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -141,5 +145,13 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_pb2.GetConsoleOutputRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.GetConsoleOutputResponse, _abc.Awaitable[_cluster_pb2.GetConsoleOutputResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Audit(
+        self,
+        request: _cluster_pb2.AuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_pb2.AuditResponse], _abc.AsyncIterator[_cluster_pb2.AuditResponse]]:
+        """Looks at the whole zone once more: first what it holds, then what is wrong with it."""
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

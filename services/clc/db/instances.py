@@ -261,12 +261,6 @@ _OVER = Prepared(
     .order_by(_of.changed_ms, _of.id)
     .limit(bindparam("limit"))
 )
-_LATE = Prepared(
-    select(instances)
-    .where(_of.unsettled, _of.changed_ms < bindparam("before_ms"))
-    .order_by(_of.zone, _of.id)
-    .limit(bindparam("limit"))
-)
 _COUNT = Prepared(
     select(func.count()).where(_of.account_id == bindparam("account_id"), _of.state != int(State.TERMINATED))
 )
@@ -361,12 +355,6 @@ def unsettle(tx: Tx, ids: Sequence[str]) -> None:
 def over_before(tx: Tx, before_ms: int, limit: int = 500) -> list[tuple[str, str]]:
     """(id, account) of instances that ended before then, oldest first."""
     return [(row.id, row.account_id) for row in tx.execute(_OVER, {"before_ms": before_ms, "limit": limit})]
-
-
-def late(tx: Tx, before_ms: int, limit: int = 100) -> list[InstanceRow]:
-    """Unsettled instances whose state is older than that."""
-    rows = tx.execute(_LATE, {"before_ms": before_ms, "limit": limit})
-    return [InstanceRow._make(row) for row in rows]
 
 
 def forget(tx: Tx, ids: Sequence[str]) -> None:

@@ -1,21 +1,15 @@
-"""What passes by itself: ended instances after their hour, tokens after their day; and an alarm.
+"""What passes by itself: ended instances after their hour, tokens after their day.
 
 Each sweep is one pass over an index that holds nothing but what is due.
 """
 
 from __future__ import annotations
 
-import structlog
-
 from mallee.clc.db import instances, node_tokens, tags, tokens
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database, Tx
 
-# I22: whatever is under way has come to its end after a minute, once the faults have ended.
-LATE_SECONDS = 60.0
 _BATCH = 500
-
-_log = structlog.get_logger()
 
 
 class Sweeps:
@@ -52,20 +46,6 @@ class Sweeps:
         now = self._now_ms()
         await self._db.transact(lambda tx: tokens.forget(tx, now))
         await self._db.transact(lambda tx: node_tokens.forget_expired(tx, now))
-
-    async def warn_of_late(self) -> None:
-        """Log instances that have been on their way for too long."""
-        before = self._now_ms() - int(LATE_SECONDS * 1000)
-        late = await self._db.read(lambda tx: instances.late(tx, before))
-        for row in late:
-            _log.error(
-                "an instance is late",
-                alarm="instance-late",
-                instance=row.id,
-                zone=row.zone,
-                operation=row.operation,
-                since_ms=row.changed_ms,
-            )
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)

@@ -1,7 +1,9 @@
 """The zone's auditor: silent on whatever is well, and one planted fault for each of its rules."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import structlog
@@ -15,6 +17,9 @@ from mallee.cc.migration.record import Asked, Migration
 from mallee.domain.audit import PROVEN, Finding
 from mallee.domain.guest import GuestKey, Phase, Power
 from mallee.domain.migration import Stage
+from mallee.kernel.rpc import Identity
+from mallee.rpc import cluster_pb2
+from mallee.rpc.cluster_pb2_grpc import ClusterServiceStub
 from tests.unit.cc.a_zone import SMALL, ANode, AZone
 
 
@@ -213,3 +218,26 @@ async def test_what_somebody_knows_better_replaces_what_nodes_say(zone: AZone) -
     truth = {0: {GuestKey("i-1", 1): Phase.RUNNING, GuestKey("i-1", 2): Phase.RUNNING}}
     wrong: list[Finding] = list(check(replace(books(zone), copies=truth)))
     assert {one.invariant for one in wrong} == {"I1", "I6"}
+
+
+async def test_the_cloud_hears_what_the_zone_holds_and_what_is_wrong(zone: AZone) -> None:
+    node = await zone.join("n1")
+    await zone.run("i-1")
+    await zone.run("i-2")
+    await zone.wish("i-2", 2, Power.TERMINATED)
+    await zone.obey()
+    await says(zone, node, "i-stranger", 1, Phase.RUNNING)
+    await zone.pass_time(2 * LOOK_SECONDS, node)
+    channel = zone.transport.connect(Identity("cloud", "clc", "clc"), "cc:1", expect="cc")
+    asked = asyncio.ensure_future(heard(ClusterServiceStub(channel)))
+    await zone.until(asked.done, 0.01)
+    parts = await asked
+    await channel.close()
+    assert [each.instance_id for part in parts for each in part.instances] == ["i-1"]
+    assert [(each.invariant, each.subject) for each in parts[-1].violations] == [("I1", "i-stranger")]
+    assert parts[-1].end
+    assert parts[-1].doubt_seconds == 0
+
+
+async def heard(stub: Any) -> list[cluster_pb2.AuditResponse]:
+    return [part async for part in stub.Audit(cluster_pb2.AuditRequest())]

@@ -15,6 +15,8 @@ from mallee.aws.context import Principal, Request
 from mallee.aws.pages import Pager
 from mallee.aws.protocol import Protocol
 from mallee.clc.app import tables
+from mallee.clc.audit.auditor import Auditor
+from mallee.clc.audit.books import ZoneReport
 from mallee.clc.call import Call
 from mallee.clc.cloud import Cloud
 from mallee.clc.clusters import Clusters
@@ -61,7 +63,11 @@ class PretendCluster:
     migrations_asked: list[pb.MigrateRequest] = field(default_factory=list)
     listed_nodes: list[pb.Node] = field(default_factory=list)
     listed_migrations: list[pb.Migration] = field(default_factory=list)
+    report: ZoneReport = field(init=False)
     answer_to_migrate: pb.MigrateResponse = field(default_factory=pb.MigrateResponse)
+
+    def __post_init__(self) -> None:
+        self.report = ZoneReport(self.zone)
 
     @property
     def state(self) -> pb.ZoneFact | None:
@@ -126,6 +132,11 @@ class PretendCluster:
     async def steer(self, request: pb.SteerMigrationRequest) -> pb.Migration:
         return pb.Migration(migration_id=request.migration_id, state="cancelled")
 
+    async def audit(self) -> ZoneReport:
+        if self.failure is not None:
+            raise self.failure
+        return self.report
+
     async def console(self, instance_id: str) -> pb.GetConsoleOutputResponse:
         return pb.GetConsoleOutputResponse(output=f"hello from {instance_id}".encode(), at_ms=1000)
 
@@ -158,6 +169,7 @@ class PretendCloud:
         public = Image(IMAGE, tenant.account.id, "amazon", "tiny", "", "builtin:tiny", public=True)
         await db.transact(lambda tx: tenants.create(tx, tenant))
         await db.transact(lambda tx: images.add(tx, public))
+        zones = Clusters(clusters.values())
         cloud = Cloud(
             config=ClcConfig(**config),
             clock=clock,
@@ -165,7 +177,8 @@ class PretendCloud:
             db=db,
             box=box,
             keys=Keys(db, box, clock),
-            clusters=Clusters(clusters.values()),
+            clusters=zones,
+            auditor=Auditor(db, zones, clock),
             types=InstanceTypes.load(),
             pages=Pager(b"k" * 32),
             rendered=Rendered(1 << 27),

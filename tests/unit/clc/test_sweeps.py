@@ -1,8 +1,6 @@
-"""What passes by itself, and what is said about what is late."""
+"""What passes by itself."""
 
 from __future__ import annotations
-
-import structlog
 
 from mallee.clc.db import tags
 from mallee.clc.reconcile.sweeps import Sweeps
@@ -58,13 +56,3 @@ async def launch(pretend: PretendCloud) -> str:
         ImageId="ami-00000000000000001",
         InstanceType="t3.micro",
     )
-
-
-async def test_what_is_late_is_said(pretend: PretendCloud) -> None:
-    (one,) = await pretend.run()
-    with structlog.testing.capture_logs() as said:
-        await sweeps_of(pretend).warn_of_late()
-        assert said == []
-        await pretend.clock.advance(61)
-        await sweeps_of(pretend).warn_of_late()
-    assert [(each["alarm"], each["instance"]) for each in said] == [("instance-late", one)]
