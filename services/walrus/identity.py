@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, NoReturn
 
 from mallee.aws.context import Principal
@@ -61,6 +62,7 @@ class _Kept(NamedTuple):
 _Name = tuple[str, str, str]
 
 
+@lru_cache(maxsize=4096)
 def canonical_id(account_id: str) -> str:
     """The canonical user id of an account: the same for ever and in every process."""
     return hashlib.sha256(b"mallee canonical user " + account_id.encode()).hexdigest()
@@ -117,8 +119,7 @@ class Identities:
             if goes_on and now - self._unanswered < _PAUSE:
                 return kept.key
         try:
-            key: SigningKey = await self._once(name, self._ask(name))
-            return key
+            found: SigningKey = await self._once(name, self._ask(name))
         except Fault as fault:
             if fault.kind is Kind.NOT_FOUND:
                 self._kept.pop(name, None)
@@ -131,6 +132,7 @@ class Identities:
             if kept is None or self._unanswered - max(self._heard, kept.asked) > self._outlive:
                 raise
             return kept.key
+        return found
 
     async def account(self, name: str) -> Account | None:
         """The account of an id or a canonical id; None if there is none.

@@ -49,6 +49,7 @@ class Call:
         headers: the request's by lower-case name.
         query: the decoded parameters of the query that are not the signature's.
         store, identity: what the front was composed with.
+        home: the `Bucket` of the address, as the access check found it; None for an operation without.
         reply_headers: sent with the answer whatever it is, errors too (CORS).
     """
 
@@ -65,6 +66,7 @@ class Call:
     secure: bool
     store: Any
     identity: Any
+    home: Any = None
     region: str = ""
     signed: str = ""
     signature_age: float = 0.0
