@@ -23,7 +23,7 @@ class NodeClient:
     async def prepare(self, subject: Subject, guest: bytes, source_node: str) -> Ticket:
         asked = node_pb2.PrepareRequest(subject=_message(subject), guest=guest, source_node=source_node)
         said = await self._stub.Prepare(asked, timeout=QUICK)
-        return Ticket(said.address, said.ticket)
+        return Ticket(said.address, said.ticket, said.landing)
 
     async def pre_copy(self, subject: Subject, route: Route, limits: Limits) -> AsyncIterator[Progress]:
         asked = node_pb2.PreCopyRequest(
@@ -32,6 +32,7 @@ class NodeClient:
             address=route.ticket.address,
             ticket=route.ticket.ticket,
             destination_generation=route.destination_generation,
+            landing=route.ticket.landing,
             downtime_budget_ms=limits.downtime_budget_ms,
             bandwidth_mbps=limits.bandwidth_mbps,
             max_rounds=limits.max_rounds,

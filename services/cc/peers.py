@@ -19,10 +19,11 @@ class Subject(NamedTuple):
 
 
 class Ticket(NamedTuple):
-    """Where the source may send its pages, once."""
+    """Where the source may send its pages, once; `landing` is for the two hypervisors alone."""
 
     address: str
     ticket: str
+    landing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,8 +101,11 @@ class Driver(Protocol):
     async def console(self, instance_id: str) -> bytes:
         """The last 64 KiB that the guest wrote."""
 
-    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> None:
-        """An empty paused guest for a migration to fill; again for the same migration: empty again."""
+    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> str:
+        """An empty paused guest for a migration to fill; again for the same migration: empty again.
+
+        Returns where this hypervisor takes the pages itself, in its own words; '' when they come by the wire.
+        """
 
     async def receive(
         self, key: GuestKey, round_number: int, numbers: bytes, contents: bytes, cpu_state: bytes
@@ -113,9 +116,15 @@ class Driver(Protocol):
         """
 
     def pre_copy(
-        self, key: GuestKey, migration_id: str, wire: Wire, limits: Limits, steer: Steering
+        self,
+        key: GuestKey,
+        migration_id: str,
+        wire: Wire,
+        limits: Limits,
+        steer: Steering,
+        landing: str = "",
     ) -> AsyncGenerator[Round | str, None]:
-        """Stage 2: a Round per pass, and at last the reason why the copying stopped.
+        """Stage 2: a Round per pass, and at last the reason why the copying stopped. `landing` is of `prepare`.
 
         Closed or failed before its reason, it ends the copying, and the guest runs on as if nothing
         had been; after its reason the wire stays open for `stop_and_copy`.

@@ -47,6 +47,7 @@ class _Incoming:
     key: GuestKey
     guest: Guest
     ticket: str
+    landing: str = ""
     stream: object = None  # of the sender that fills the copy now
     touched: bool = False
 
@@ -68,7 +69,12 @@ class Migrations:
     # The source.
 
     async def pre_copy(
-        self, key: GuestKey, migration_id: str, open_wire: Callable[[], OpenWire], limits: Limits
+        self,
+        key: GuestKey,
+        migration_id: str,
+        open_wire: Callable[[], OpenWire],
+        limits: Limits,
+        landing: str = "",
     ) -> AsyncGenerator[Round | str, None]:
         """Stage 2. Said again, it begins anew; broken off, the guest runs on as if nothing had been.
 
@@ -83,7 +89,7 @@ class Migrations:
         complete = False
         try:
             async with aclosing(
-                self._driver.pre_copy(key, migration_id, out.wire, limits, out.steer)
+                self._driver.pre_copy(key, migration_id, out.wire, limits, out.steer, landing)
             ) as words:
                 async for word in words:
                     self._refuse_dead(key, migration_id)
@@ -156,8 +162,8 @@ class Migrations:
 
     # The destination.
 
-    async def prepare(self, key: GuestKey, migration_id: str, guest: Guest) -> str:
-        """Stage 1: room for the guest, and the ticket with which its pages are let in.
+    async def prepare(self, key: GuestKey, migration_id: str, guest: Guest) -> tuple[str, str]:
+        """Stage 1: room for the guest, the ticket with which its pages are let in, and where they land.
 
         Said again it changes nothing and gives the same ticket, so that a late doubling cannot empty
         a copy that is being filled.
@@ -166,18 +172,18 @@ class Migrations:
         self._need_lease()
         session = self._incoming.get(migration_id)
         if session is not None and session.key == key:
-            return session.ticket
+            return session.ticket, session.landing
         session = _Incoming(key, guest, self._entropy.token(16).hex())
         self._incoming[migration_id] = session
         self._guests.hold(key, migration_id)
         try:
-            await self._driver.prepare(key, guest, migration_id)
+            session.landing = await self._driver.prepare(key, guest, migration_id)
             self._refuse_dead(key, migration_id)
         except BaseException:
             await self._drop_copy(key, migration_id)
             raise
         await self._guests.look()
-        return session.ticket
+        return session.ticket, session.landing
 
     async def admit(self, key: GuestKey, migration_id: str, ticket: str) -> object:
         """Let a sender in; returns what it shows with its pages. A sender before it is out.

@@ -79,8 +79,8 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
     async def Prepare(self, request: node_pb2.PrepareRequest, context: Any) -> node_pb2.PrepareResponse:
         to = request.subject
         migrations = self._nodes.of(to.node).migrations
-        ticket = await migrations.prepare(key_of(to), to.migration_id, guest_of(request.guest))
-        return node_pb2.PrepareResponse(address=self._address(), ticket=ticket)
+        ticket, landing = await migrations.prepare(key_of(to), to.migration_id, guest_of(request.guest))
+        return node_pb2.PrepareResponse(address=self._address(), ticket=ticket, landing=landing)
 
     async def PreCopy(
         self, request: node_pb2.PreCopyRequest, context: Any
@@ -98,6 +98,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
             of.migration_id,
             lambda: RpcWire(self._reach(request.address), destination, request.ticket),
             _limits(request),
+            request.landing,
         )
         memory = next((f.resources.memory_mib for f in node.guests.facts() if f.key == key_of(of)), 0)
         try:

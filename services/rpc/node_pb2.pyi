@@ -28,15 +28,17 @@ class PrepareRequest(_message.Message):
     def __init__(self, subject: _Optional[_Union[Subject, _Mapping]] = ..., guest: _Optional[bytes] = ..., source_node: _Optional[str] = ...) -> None: ...
 
 class PrepareResponse(_message.Message):
-    __slots__ = ("address", "ticket")
+    __slots__ = ("address", "ticket", "landing")
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     TICKET_FIELD_NUMBER: _ClassVar[int]
+    LANDING_FIELD_NUMBER: _ClassVar[int]
     address: str
     ticket: str
-    def __init__(self, address: _Optional[str] = ..., ticket: _Optional[str] = ...) -> None: ...
+    landing: str
+    def __init__(self, address: _Optional[str] = ..., ticket: _Optional[str] = ..., landing: _Optional[str] = ...) -> None: ...
 
 class PreCopyRequest(_message.Message):
-    __slots__ = ("subject", "destination_node", "address", "ticket", "downtime_budget_ms", "bandwidth_mbps", "max_rounds", "max_factor", "auto_converge", "destination_generation")
+    __slots__ = ("subject", "destination_node", "address", "ticket", "downtime_budget_ms", "bandwidth_mbps", "max_rounds", "max_factor", "auto_converge", "destination_generation", "landing")
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_NODE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +49,7 @@ class PreCopyRequest(_message.Message):
     MAX_FACTOR_FIELD_NUMBER: _ClassVar[int]
     AUTO_CONVERGE_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    LANDING_FIELD_NUMBER: _ClassVar[int]
     subject: Subject
     destination_node: str
     address: str
@@ -57,7 +60,8 @@ class PreCopyRequest(_message.Message):
     max_factor: float
     auto_converge: bool
     destination_generation: int
-    def __init__(self, subject: _Optional[_Union[Subject, _Mapping]] = ..., destination_node: _Optional[str] = ..., address: _Optional[str] = ..., ticket: _Optional[str] = ..., downtime_budget_ms: _Optional[float] = ..., bandwidth_mbps: _Optional[float] = ..., max_rounds: _Optional[int] = ..., max_factor: _Optional[float] = ..., auto_converge: _Optional[bool] = ..., destination_generation: _Optional[int] = ...) -> None: ...
+    landing: str
+    def __init__(self, subject: _Optional[_Union[Subject, _Mapping]] = ..., destination_node: _Optional[str] = ..., address: _Optional[str] = ..., ticket: _Optional[str] = ..., downtime_budget_ms: _Optional[float] = ..., bandwidth_mbps: _Optional[float] = ..., max_rounds: _Optional[int] = ..., max_factor: _Optional[float] = ..., auto_converge: _Optional[bool] = ..., destination_generation: _Optional[int] = ..., landing: _Optional[str] = ...) -> None: ...
 
 class PreCopyResponse(_message.Message):
     __slots__ = ("number", "pages_sent", "bytes_sent", "pages_dirtied", "duration_ms", "bandwidth_mbps", "throttle_percent", "memory_bytes", "bytes_remaining", "expected_downtime_ms", "stop_reason")

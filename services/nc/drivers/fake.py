@@ -172,10 +172,11 @@ class FakeDriver:
             raise Fault(Kind.NOT_FOUND, f"No guest of {instance_id} is here.", code="no-such-guest")
         return console(row.guest, row.boots, "reboot: Power down" if row.phase is Phase.STOPPED else "")
 
-    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> None:
+    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> str:
         self._need_room(guest)
         await self.knobs.meet("prepare", guest.tags, self._clock)
         await self._receiver.prepare(key, guest, migration_id)
+        return ""
 
     async def receive(
         self, key: GuestKey, round_number: int, numbers: bytes, contents: bytes, cpu_state: bytes
@@ -186,7 +187,13 @@ class FakeDriver:
         return await self._receiver.receive(key, numbers, contents, cpu_state, lie=self.knobs.lies(tags))
 
     async def pre_copy(
-        self, key: GuestKey, migration_id: str, wire: Wire, limits: Limits, steer: Steering
+        self,
+        key: GuestKey,
+        migration_id: str,
+        wire: Wire,
+        limits: Limits,
+        steer: Steering,
+        landing: str = "",  # noqa: ARG002 - pretend pages come by the wire
     ) -> AsyncGenerator[Round | str, None]:
         await self.knobs.meet("pre_copy", self._guests.need(key).guest.tags, self._clock)
         async with aclosing(self._sender.pre_copy(key, migration_id, wire, limits, steer)) as words:

@@ -1,0 +1,252 @@
+"""The libvirt hypervisor; implements `mallee.nc.driver.Driver`.
+
+What a restart must find is in the domains themselves, so there is no table beside them that could
+disagree. Domains that are not of this cloud are neither listed nor touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import libvirt
+
+from mallee.domain.guest import Guest, GuestKey, Moment, Phase, Resources
+from mallee.domain.migration import Limits, Round
+from mallee.kernel.clock import Clock
+from mallee.kernel.errors import Fault, Kind
+from mallee.nc.driver import Capabilities, Found, HandedOver, Steering, Wire
+from mallee.nc.drivers.libvirt.connection import Daemon
+from mallee.nc.drivers.libvirt.domain import Boot, Identity, Shape, document
+from mallee.nc.drivers.libvirt.domains import Domains, found
+from mallee.nc.drivers.libvirt.migration import Destination, News, Source
+
+_OVERHEAD_MIB: Final = 512  # of the host's memory, for itself
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where and how a node makes real guests.
+
+    Args:
+        uri: of its libvirt daemon.
+        shape: of its guests.
+        address: where other hosts reach it during a migration.
+        folder: for what stands beside the guests, on this host.
+        patience: seconds that a guest has to shut down by itself.
+    """
+
+    uri: str
+    shape: Shape
+    address: str
+    folder: Path
+    patience: float = 30.0
+
+
+class LibvirtDriver:
+    """Real guests on one host.
+
+    Args:
+        host: where and how.
+        cloud: whose guests are ours.
+        boot: what a guest boots from on this host; makes its root disk when there is none yet.
+        clock: for what is shown and for waiting.
+    """
+
+    def __init__(
+        self, host: Host, cloud: str, boot: Callable[[Guest], Awaitable[Boot]], *, clock: Clock
+    ) -> None:
+        self._host = host
+        self._boot = boot
+        self._clock = clock
+        self._news = News()
+        self._ended: asyncio.Queue[str] = asyncio.Queue()
+        self._daemon = Daemon(host.uri, self._on_lifecycle, self._on_monitor)
+        self._domains = Domains(self._daemon, cloud, host.folder)
+        self._source = Source(self._domains, self._news, clock)
+        self._destination = Destination(self._domains, self._news, host.shape, host.address, boot)
+
+    async def open(self) -> None:
+        """Connect; half a copy is dropped, and what came here and only runs is kept."""
+        await self._daemon.open()
+        for seen in await self._domains.all():
+            if seen.me.incoming and not seen.me.whole:
+                await self._domains.remove(seen.me.key)
+            elif not seen.me.incoming and not await self._domains.on(seen.me.key, lambda d: d.isPersistent()):
+                await self._destination.keep(seen)
+
+    async def close(self) -> None:
+        """The node controller goes; the guests stay."""
+        await self._daemon.close()
+
+    async def capabilities(self) -> Capabilities:
+        model, mib, cpus = await self._daemon.call(lambda c: c.getInfo()[:3])
+        _ = model  # of the processor; what guests see is the shape's
+        capacity = Resources(cpus, max(0, mib - _OVERHEAD_MIB))
+        return Capabilities(self._host.shape.accelerator, self._host.shape.cpu_model, capacity)
+
+    async def inventory(self) -> Sequence[Found]:
+        return [found(seen) for seen in await self._domains.all()]
+
+    async def changes(self) -> AsyncIterator[Found]:
+        while True:
+            name = await self._ended.get()
+            for seen in await self._domains.all():
+                if seen.domain.name() == name and seen.phase is Phase.STOPPED and seen.me.wanted:
+                    yield found(seen)
+
+    async def start(self, key: GuestKey, guest: Guest, *, reboots: int = 0) -> Sequence[Moment]:
+        await self._need_room(guest)
+        seen = await self._domains.get(key)
+        if seen is not None and seen.phase is Phase.RUNNING:
+            return ()
+        if seen is not None and seen.phase is not Phase.STOPPED:
+            raise _conflict(f"{key.instance_id} cannot be started.", f"It is {seen.phase}.", "not-startable")
+        try:
+            return await self._start(key, guest, reboots)
+        except BaseException:
+            if seen is None:
+                await self._domains.remove(key)
+            raise
+
+    async def _start(self, key: GuestKey, guest: Guest, reboots: int) -> Sequence[Moment]:
+        boot = await self._boot(guest)
+        moments = [self._moment("image")]
+        await self._domains.make_home(key)
+        me = Identity(cloud=self._domains.cloud, key=key, guest=guest, reboots=reboots)
+        text = document(me, self._host.shape, boot, str(self._domains.console_path(key)))
+        await self._daemon.call(lambda c: c.defineXML(text))
+        moments.append(self._moment("customise"))
+        await self._domains.on(key, lambda domain: domain.create())
+        moments.append(self._moment("boot"))
+        if (seen := await self._domains.need(key)).phase is not Phase.RUNNING:
+            raise _conflict(f"{key.instance_id} did not start.", f"It is {seen.phase}.", "not-started")
+        moments.append(self._moment("verify"))
+        return moments
+
+    async def shut_down(self, key: GuestKey, *, force: bool) -> None:
+        seen = await self._domains.get(key)
+        if seen is None or (seen.phase is Phase.STOPPED and not seen.me.wanted):
+            return
+        # Said before it is done: a guest that is off and was not told so has ended by itself.
+        me = await self._domains.remember(seen, wanted=False, outgoing="", handed_over="", cause=None)
+        self._source.forget(key)
+        if seen.phase is not Phase.STOPPED:
+            if not force and seen.phase is Phase.RUNNING:
+                await self._ask_to_end(key)
+            await self._domains.power_off(me.key)
+
+    async def _ask_to_end(self, key: GuestKey) -> None:
+        """The power button, and time to obey."""
+        await self._domains.on(key, lambda d: d.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN))
+        until = self._clock.monotonic() + self._host.patience
+        while (left := until - self._clock.monotonic()) > 0:
+            await self._news.wait(f"{key.instance_id}.{key.generation}", min(left, 1.0))
+            now = await self._domains.get(key)
+            if now is None or now.phase is Phase.STOPPED:
+                return
+
+    async def destroy(self, key: GuestKey) -> None:
+        self._source.forget(key)
+        await self._domains.remove(key)
+
+    async def reboot(self, key: GuestKey, asked: int) -> None:
+        seen = await self._domains.need(key)
+        if seen.me.reboots >= asked:
+            return
+        if seen.phase is not Phase.RUNNING:
+            raise _conflict(f"{key.instance_id} cannot reboot.", f"It is {seen.phase}.", "not-running")
+        await self._domains.on(key, lambda domain: domain.reset(0))
+        # Counted after it: a crash in between reboots once more, and never too little.
+        await self._domains.remember(seen, reboots=asked)
+
+    async def pause(self, key: GuestKey) -> None:
+        seen = await self._domains.need(key)
+        if seen.phase is Phase.RUNNING:
+            await self._domains.on(key, lambda domain: domain.suspend())
+
+    async def resume(self, key: GuestKey) -> None:
+        seen = await self._domains.need(key)
+        match seen.phase:
+            case Phase.RUNNING | Phase.PAUSED:
+                await self._source.run_on(seen)
+            case Phase.INCOMING:
+                await self._destination.run(seen)
+            case _:
+                raise _conflict(f"{key.instance_id} cannot run on.", f"It is {seen.phase}.", "not-paused")
+
+    async def console(self, instance_id: str) -> bytes:
+        keys = [seen.me.key for seen in await self._domains.all() if seen.me.key.instance_id == instance_id]
+        if not keys:
+            raise Fault(Kind.NOT_FOUND, f"No guest of {instance_id} is here.", code="no-such-guest")
+        return await self._domains.read_console(max(keys))
+
+    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> str:
+        await self._need_room(guest)
+        return await self._destination.prepare(key, guest, migration_id)
+
+    async def receive(
+        self, key: GuestKey, round_number: int, numbers: bytes, contents: bytes, cpu_state: bytes
+    ) -> str:
+        _ = round_number
+        if numbers or contents or not cpu_state:
+            raise Fault(
+                Kind.INVALID,
+                "A real guest's pages do not come this way.",
+                why="QEMU sends them to QEMU.",
+                code="bad-pages",
+            )
+        return await self._destination.receive(key, cpu_state)
+
+    async def pre_copy(
+        self,
+        key: GuestKey,
+        migration_id: str,
+        wire: Wire,
+        limits: Limits,
+        steer: Steering,
+        landing: str = "",
+    ) -> AsyncGenerator[Round | str, None]:
+        async with aclosing(self._source.pre_copy(key, migration_id, wire, limits, steer, landing)) as words:
+            async for word in words:
+                yield word
+
+    async def stop_and_copy(self, key: GuestKey, migration_id: str) -> HandedOver:
+        return await self._source.stop_and_copy(key, migration_id)
+
+    async def digest(self, key: GuestKey) -> str:
+        me = (await self._domains.need(key)).me
+        return me.whole or me.handed_over
+
+    async def _need_room(self, guest: Guest) -> None:
+        has, wants = (await self.capabilities()).capacity, guest.resources
+        if wants.vcpus > has.vcpus or wants.memory_mib > has.memory_mib:
+            raise Fault(
+                Kind.NO_CAPACITY,
+                f"{guest.instance_id} is larger than its host.",
+                why=f"It wants {wants.vcpus} vCPUs and {wants.memory_mib} MiB; there are "
+                f"{has.vcpus} and {has.memory_mib}.",
+                fix="Choose a smaller instance type.",
+                code="larger-than-host",
+            )
+
+    def _on_lifecycle(self, name: str, event: int, detail: int) -> None:
+        _ = detail
+        self._news.tell(name)
+        if event in {libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED}:
+            self._ended.put_nowait(name)
+
+    def _on_monitor(self, name: str, event: str, details: str) -> None:
+        _ = event, details  # whoever is woken asks how it stands
+        self._news.tell(name)
+
+    def _moment(self, name: str) -> Moment:
+        return Moment(name, int(self._clock.now().timestamp() * 1000))
+
+
+def _conflict(what: str, why: str, code: str) -> Fault:
+    return Fault(Kind.CONFLICT, what, why=why, fix="Look at the guest's state and ask again.", code=code)

@@ -1,0 +1,382 @@
+"""The two ends of a real live migration: QEMU sends to QEMU, and stops where the commit stands.
+
+Stage 2 runs with a downtime limit so small that QEMU goes on with its passes until we have seen
+enough; stage 3 lifts the limit, and QEMU pauses the guest, sends the rest and completes. The guest
+at the destination is whole and paused then, the one at the source paused, and either can go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final
+
+import libvirt
+import msgspec
+
+from mallee.domain.guest import Guest, GuestKey, Phase
+from mallee.domain.migration import Limits, Round
+from mallee.kernel.clock import Clock
+from mallee.kernel.errors import Fault, Kind
+from mallee.nc.driver import HandedOver, Steering, Wire
+from mallee.nc.drivers import pre_copy
+from mallee.nc.drivers.libvirt import monitor
+from mallee.nc.drivers.libvirt.domain import Boot, Identity, Shape, document
+from mallee.nc.drivers.libvirt.domains import Domains, Seen
+
+_GLANCE_SECONDS: Final = 0.2  # between looks at what an operator steers
+_SMALLEST_LIMIT_MS: Final = 1
+_NO_LIMIT_MS: Final = 2_000_000  # QEMU's own most
+_COMPLETION_SECONDS: Final = 30.0
+_OVER: Final = {"completed", "failed", "cancelled", ""}
+
+
+class _State(msgspec.Struct, array_like=True):
+    """What crosses beside the memory, over the cluster's own connection."""
+
+    migration_id: str
+    generation: int
+    ram_bytes: int
+    reboots: int
+    console: bytes
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    migration_id: str
+    wire: Wire
+    steer: Steering
+    rounds: list[Round] = field(default_factory=list)
+    sent: tuple[int, int] = (0, 0)  # pages and bytes when the last round ended
+    began: float = 0.0  # of the round, monotonic
+    bandwidth_mbps: float = 0.0
+
+
+class News:
+    """Who waits for something to happen to a domain is woken by QEMU's events."""
+
+    def __init__(self) -> None:
+        self._happened: dict[str, asyncio.Event] = {}
+
+    def tell(self, name: str) -> None:
+        if (event := self._happened.get(name)) is not None:
+            event.set()
+
+    async def wait(self, name: str, at_most: float) -> None:
+        """Return when something has happened since the last wait, or after so many seconds."""
+        event = self._happened.setdefault(name, asyncio.Event())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most):
+                await event.wait()
+        event.clear()
+
+    def forget(self, name: str) -> None:
+        self._happened.pop(name, None)
+
+
+class Source:
+    """Stages 2 and 3."""
+
+    def __init__(self, domains: Domains, news: News, clock: Clock) -> None:
+        self._domains = domains
+        self._news = news
+        self._clock = clock
+        self._outgoing: dict[GuestKey, _Outgoing] = {}
+
+    async def pre_copy(
+        self,
+        key: GuestKey,
+        migration_id: str,
+        wire: Wire,
+        limits: Limits,
+        steer: Steering,
+        landing: str,
+    ) -> AsyncGenerator[Round | str, None]:
+        seen = await self._domains.need(key)
+        if seen.phase is not Phase.RUNNING:
+            raise _conflict(
+                f"{key.instance_id} is {seen.phase}.", "Only a running guest is pre-copied.", "not-running"
+            )
+        out = self._outgoing[key] = _Outgoing(migration_id, wire, steer, began=self._clock.monotonic())
+        complete = False
+        try:
+            await self._cancel(key)  # what an earlier try left under way
+            await self._domains.on(key, lambda domain: _begin(domain, landing, limits))
+            async for word in self._passes(key, out, limits, seen.me.guest):
+                complete = isinstance(word, str)
+                yield word
+        finally:
+            if not complete and self._outgoing.get(key) is out:
+                self._outgoing.pop(key)
+                await self._cancel(key)
+
+    async def _passes(
+        self, key: GuestKey, out: _Outgoing, limits: Limits, guest: Guest
+    ) -> AsyncGenerator[Round | str, None]:
+        total = guest.resources.memory_mib * 256
+        stop = pre_copy.within(limits)
+        while True:
+            await self._news.wait(_name(key), _GLANCE_SECONDS)
+            await self._steer(key, out, limits)
+            now = await self._domains.on(key, monitor.migration)
+            self._still_mine(key, out)
+            if now["status"] in _OVER:
+                raise _conflict(
+                    f"The copying of {key.instance_id} ended.",
+                    str(now.get("error-desc") or f"QEMU says that it is {now['status'] or 'not there'}."),
+                    "copying-ended",
+                )
+            switching = now["status"] in {"pre-switchover", "device"}
+            # `dirty-sync-count` is the number of the pass that runs now: one more has ended.
+            if now.get("ram", {}).get("dirty-sync-count", 0) - 1 > len(out.rounds) or switching:
+                yield self._round(out, now)
+                reason = pre_copy.FORCED if out.steer.finish else stop(total, out.rounds)
+                if switching and not reason:
+                    reason = pre_copy.FITS  # so little was left that QEMU did not ask us
+                if reason:
+                    yield reason
+                    return
+            elif out.steer.finish:
+                yield self._round(out, now)
+                yield pre_copy.FORCED
+                return
+
+    def _round(self, out: _Outgoing, now: monitor.Json) -> Round:
+        ram, at = now["ram"], self._clock.monotonic()
+        pages, sent = ram["normal"] + ram["duplicate"], ram["transferred"]
+        seconds = max(at - out.began, 1e-6)
+        done = Round(
+            len(out.rounds) + 1,
+            max(0, pages - out.sent[0]),
+            max(0, sent - out.sent[1]),
+            ram["remaining"] // ram["page-size"],
+            seconds * 1e3,
+            # QEMU's own figure is of the last 100 ms; ours is of the whole pass.
+            max(0.001, (sent - out.sent[1]) * 8 / seconds / 1e6),
+            int(now.get("cpu-throttle-percentage", 0)),
+        )
+        out.sent, out.began = (pages, sent), at
+        out.rounds.append(done)
+        return done
+
+    async def _steer(self, key: GuestKey, out: _Outgoing, limits: Limits) -> None:
+        wanted = out.steer.bandwidth_mbps or limits.bandwidth_mbps
+        if wanted != out.bandwidth_mbps:
+            await self._domains.on(
+                key, lambda d: monitor.set_parameters(d, max_bandwidth=_bytes_a_second(wanted))
+            )
+            out.bandwidth_mbps = wanted
+
+    async def stop_and_copy(self, key: GuestKey, migration_id: str) -> HandedOver:
+        seen = await self._domains.need(key)
+        if seen.phase is Phase.PAUSED and seen.me.outgoing == migration_id and seen.me.handed_over:
+            return HandedOver(0, 0, 0.0, seen.me.handed_over)
+        out = self._outgoing.get(key)
+        if out is None or out.migration_id != migration_id:
+            raise _conflict(
+                f"Nothing of {key.instance_id} is on its way.",
+                "No pre-copy of it stands open.",
+                "no-pre-copy",
+            )
+        # Said before it stops: whatever happens from here on, nobody else wakes it.
+        me = await self._domains.remember(seen, outgoing=migration_id, handed_over="")
+        ended = await self._let_it_finish(key)
+        stopped = self._clock.monotonic()
+        self._still_mine(key, out)
+        state = _State(
+            migration_id,
+            key.generation,
+            ended["ram"]["transferred"],
+            me.reboots,
+            await self._domains.read_console(key),
+        )
+        said = msgspec.msgpack.encode(state)
+        await out.wire.close(said)
+        self._still_mine(key, out)
+        digest = _digest(said)
+        await self._domains.remember(Seen(seen.domain, me, Phase.PAUSED), handed_over=digest)
+        self._outgoing.pop(key, None)
+        paused_ms = ended.get("downtime", 0) + (self._clock.monotonic() - stopped) * 1e3
+        pages = ended["ram"]["normal"] + ended["ram"]["duplicate"]
+        return HandedOver(
+            max(0, pages - out.sent[0]), max(0, ended["ram"]["transferred"] - out.sent[1]), paused_ms, digest
+        )
+
+    async def _let_it_finish(self, key: GuestKey) -> monitor.Json:
+        await self._domains.on(key, lambda d: monitor.set_parameters(d, downtime_limit=_NO_LIMIT_MS))
+        async with asyncio.timeout(_COMPLETION_SECONDS):
+            while True:
+                now = await self._domains.on(key, _go_on)
+                if now["status"] == "completed":
+                    return now
+                if now["status"] in _OVER:
+                    raise _conflict(
+                        f"The last pages of {key.instance_id} did not cross.",
+                        str(now.get("error-desc", now["status"])),
+                        "copying-ended",
+                    )
+                await self._news.wait(_name(key), _GLANCE_SECONDS)
+
+    async def run_on(self, seen: Seen) -> None:
+        """The way back: end the copying, forget it, run."""
+        key = seen.me.key
+        self._outgoing.pop(key, None)
+        await self._cancel(key)
+        if seen.me.outgoing:
+            # Forgotten first: a guest that is paused for nobody is woken by whoever finds it so.
+            await self._domains.remember(seen, outgoing="", handed_over="")
+        await self._domains.on(key, _resume)
+
+    def forget(self, key: GuestKey) -> None:
+        self._outgoing.pop(key, None)
+        self._news.forget(_name(key))
+
+    async def _cancel(self, key: GuestKey) -> None:
+        with suppress(Fault):  # it may be gone, and its copying with it
+            now = await self._domains.on(key, monitor.migration)
+            while now["status"] not in _OVER:
+                await self._domains.on(key, lambda domain: monitor.execute(domain, "migrate_cancel"))
+                await self._news.wait(_name(key), _GLANCE_SECONDS)
+                now = await self._domains.on(key, monitor.migration)
+
+    def _still_mine(self, key: GuestKey, out: _Outgoing) -> None:
+        if self._outgoing.get(key) is not out:
+            raise _conflict(
+                f"The copying of {key.instance_id} was ended.",
+                "It was called off or begun anew.",
+                "copying-ended",
+            )
+
+
+class Destination:
+    """Stages 1, 4 and 5.
+
+    Args:
+        address: where other hosts reach this one's QEMUs.
+        boot: what a guest's disks and kernel are on this host.
+    """
+
+    def __init__(
+        self,
+        domains: Domains,
+        news: News,
+        shape: Shape,
+        address: str,
+        boot: Callable[[Guest], Awaitable[Boot]],
+    ) -> None:
+        self._domains = domains
+        self._news = news
+        self._shape = shape
+        self._address = address
+        self._boot = boot
+
+    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> str:
+        """A paused QEMU that waits to be filled; returns where it does."""
+        seen = await self._domains.get(key)
+        if seen is not None and (seen.phase is not Phase.INCOMING or seen.me.incoming != migration_id):
+            raise _conflict(f"{key.instance_id} is here already.", f"It is {seen.phase}.", "already-here")
+        await self._domains.remove(key)
+        await self._domains.make_home(key)
+        me = Identity(cloud=self._domains.cloud, key=key, guest=guest, incoming=migration_id)
+        text = document(
+            me, self._shape, await self._boot(guest), str(self._domains.console_path(key)), incoming=True
+        )
+        try:
+            return await self._domains.daemon.call(lambda c: self._listen(c, text))
+        except BaseException:
+            await self._domains.remove(key)
+            raise
+
+    def _listen(self, connection: Any, text: str) -> str:
+        domain = connection.createXML(text, libvirt.VIR_DOMAIN_START_PAUSED)
+        monitor.set_capabilities(domain, events=True, late_block_activate=True)
+        monitor.execute(domain, "migrate-incoming", {"uri": f"tcp:{self._address}:0"})
+        [where] = monitor.migration(domain)["socket-address"]
+        return f"tcp:{self._address}:{where['port']}"
+
+    async def receive(self, key: GuestKey, state: bytes) -> str:
+        """The source has sent all: wait until QEMU has taken all, and remember that it is whole."""
+        seen = await self._domains.need(key)
+        if seen.phase is not Phase.INCOMING or seen.me.whole:
+            raise _conflict(f"{key.instance_id} takes no state.", f"It is {seen.phase}.", "not-incoming")
+        try:
+            said = msgspec.msgpack.decode(state, type=_State)
+        except msgspec.MsgspecError as error:
+            raise Fault(
+                Kind.INVALID, "What was sent is no guest.", why=str(error), code="bad-state"
+            ) from error
+        if said.migration_id != seen.me.incoming or said.generation >= key.generation:
+            raise Fault(Kind.INVALID, "What was sent is another guest.", code="bad-state")
+        async with asyncio.timeout(_COMPLETION_SECONDS):
+            while (now := await self._domains.on(key, monitor.migration))["status"] != "completed":
+                if now["status"] == "failed":
+                    raise _conflict(
+                        "QEMU took no whole image.", str(now.get("error-desc", "")), "image-broken"
+                    )
+                await self._news.wait(_name(key), _GLANCE_SECONDS)
+        await self._domains.keep_console(key, said.console)
+        digest = _digest(state)
+        await self._domains.remember(seen, whole=digest, reboots=said.reboots)
+        return digest
+
+    async def run(self, seen: Seen) -> None:
+        """Let a whole copy be the guest; from here on it is kept across restarts of the daemon."""
+        key = seen.me.key
+        if not seen.me.whole:
+            raise _conflict(
+                f"{key.instance_id} cannot run on.",
+                "It is incoming, and its image is not whole.",
+                "not-whole",
+            )
+        me = await self._domains.remember(seen, incoming="", whole="")
+        await self._domains.on(key, _resume)
+        await self.keep(Seen(seen.domain, me, Phase.RUNNING))
+
+    async def keep(self, seen: Seen) -> None:
+        """Define what only runs, as a guest that boots by itself the next time."""
+        console = str(self._domains.console_path(seen.me.key))
+        text = document(seen.me, self._shape, await self._boot(seen.me.guest), console)
+        await self._domains.daemon.call(lambda c: c.defineXML(text))
+
+
+def _begin(domain: Any, landing: str, limits: Limits) -> None:
+    monitor.set_capabilities(
+        domain, events=True, pause_before_switchover=True, auto_converge=limits.auto_converge
+    )
+    monitor.set_parameters(
+        domain, downtime_limit=_SMALLEST_LIMIT_MS, max_bandwidth=_bytes_a_second(limits.bandwidth_mbps)
+    )
+    monitor.execute(domain, "migrate", {"uri": landing})
+
+
+def _go_on(domain: Any) -> monitor.Json:
+    """How it stands; where QEMU holds before the switch, it goes on."""
+    now = monitor.migration(domain)
+    if now["status"] == "pre-switchover":
+        monitor.execute(domain, "migrate-continue", {"state": "pre-switchover"})
+        now = monitor.migration(domain)
+    return now
+
+
+def _resume(domain: Any) -> None:
+    if monitor.is_paused(domain):
+        domain.resume()
+
+
+def _bytes_a_second(mbps: float) -> int:
+    return max(1, int(mbps * 1e6 / 8))
+
+
+def _digest(state: bytes) -> str:
+    return sha256(state).hexdigest()
+
+
+def _name(key: GuestKey) -> str:
+    return f"{key.instance_id}.{key.generation}"
+
+
+def _conflict(what: str, why: str, code: str) -> Fault:
+    return Fault(Kind.CONFLICT, what, why=why, fix="Look at the guest's state and ask again.", code=code)
