@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -30,6 +30,8 @@ _VERBS = (
     "Place",
     "Release",
     "Converge",
+    "PlaceInTurn",
+    "ConvergeInTurn",
     "Watch",
     "ListNodes",
     "CordonNode",
@@ -77,8 +79,17 @@ class ClusterEdge(ClusterServiceServicer):
         self._auditor = auditor
 
     async def Place(self, request: cluster_pb2.PlaceRequest, context: Any) -> cluster_pb2.PlaceResponse:
-        outcomes = await self._placing.place([words.ask(ask) for ask in request.asks])
-        return cluster_pb2.PlaceResponse(outcomes=[words.outcome_message(outcome) for outcome in outcomes])
+        return cluster_pb2.PlaceResponse(outcomes=await self._place(request.asks))
+
+    async def PlaceInTurn(
+        self, request_iterator: AsyncIterator[cluster_pb2.PlaceInTurnRequest], context: Any
+    ) -> AsyncIterator[cluster_pb2.PlaceInTurnResponse]:
+        async for request in request_iterator:
+            yield cluster_pb2.PlaceInTurnResponse(outcomes=await self._place(request.asks))
+
+    async def _place(self, asks: Iterable[cluster_pb2.Ask]) -> list[cluster_pb2.Outcome]:
+        outcomes = await self._placing.place([words.ask(ask) for ask in asks])
+        return [words.outcome_message(outcome) for outcome in outcomes]
 
     async def Release(self, request: cluster_pb2.ReleaseRequest, context: Any) -> cluster_pb2.ReleaseResponse:
         await self._placing.release(request.instance_ids)
@@ -91,6 +102,13 @@ class ClusterEdge(ClusterServiceServicer):
     ) -> cluster_pb2.ConvergeResponse:
         await self._convergence.converge([words.wish(wish) for wish in request.instances])
         return cluster_pb2.ConvergeResponse()
+
+    async def ConvergeInTurn(
+        self, request_iterator: AsyncIterator[cluster_pb2.ConvergeInTurnRequest], context: Any
+    ) -> AsyncIterator[cluster_pb2.ConvergeInTurnResponse]:
+        async for request in request_iterator:
+            await self._convergence.converge([words.wish(wish) for wish in request.instances])
+            yield cluster_pb2.ConvergeInTurnResponse()
 
     async def Watch(
         self,

@@ -22,6 +22,7 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.reconcile import Reconciler
+from mallee.kernel.rpc import Conversation
 from mallee.rpc import cluster_pb2 as pb
 from mallee.rpc.cluster_pb2_grpc import ClusterServiceStub
 
@@ -158,6 +159,12 @@ class ClusterClient:
         self.zone = zone
         self.state: pb.ZoneFact | None = None
         self._stub: Any = ClusterServiceStub(channel)
+        self._placer = Conversation[pb.PlaceInTurnRequest, pb.PlaceInTurnResponse](
+            f"placing in {zone}", self._stub.PlaceInTurn
+        )
+        self._converger = Conversation[pb.ConvergeInTurnRequest, pb.ConvergeInTurnResponse](
+            f"the wishes of {zone}", self._stub.ConvergeInTurn
+        )
         self._db = db
         self._clock = clock
         self._sink = sink
@@ -169,9 +176,13 @@ class ClusterClient:
 
     async def run(self) -> None:
         """Tell wishes and follow facts until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._teller.run())
-            tasks.create_task(self._watch())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._teller.run())
+                tasks.create_task(self._watch())
+        finally:
+            self._placer.hang_up()
+            self._converger.hang_up()
 
     # --- placement ----------------------------------------------------------------------------
 
@@ -204,9 +215,9 @@ class ClusterClient:
 
     async def _place_together(self, batch: Sequence[_Asked]) -> None:
         """Ask, and let nobody wait for ever, whatever comes of it."""
-        request = pb.PlaceRequest(asks=[asked.ask for asked in batch])
+        request = pb.PlaceInTurnRequest(asks=[asked.ask for asked in batch])
         try:
-            outcomes = (await self._stub.Place(request, timeout=PLACE_SECONDS)).outcomes
+            outcomes = (await self._placer.ask(request, within=PLACE_SECONDS)).outcomes
             answers = list(zip(batch, outcomes, strict=True))
         except (Fault, ValueError) as error:
             for asked in batch:
@@ -327,8 +338,8 @@ class ClusterClient:
         bulky = sum(len(each.guest) for each in wishes) > BATCH * 1024
         step = _USER_DATA_BATCH if bulky else BATCH
         for start in range(0, len(wishes), step):
-            request = pb.ConvergeRequest(instances=wishes[start : start + step])
-            await self._stub.Converge(request, timeout=PLACE_SECONDS)
+            request = pb.ConvergeInTurnRequest(instances=wishes[start : start + step])
+            await self._converger.ask(request, within=PLACE_SECONDS)
 
     # --- facts --------------------------------------------------------------------------------
 

@@ -59,6 +59,18 @@ class Placement(_message.Message):
     generation: int
     def __init__(self, instance_id: _Optional[str] = ..., host_id: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
+class PlaceInTurnRequest(_message.Message):
+    __slots__ = ("asks",)
+    ASKS_FIELD_NUMBER: _ClassVar[int]
+    asks: _containers.RepeatedCompositeFieldContainer[Ask]
+    def __init__(self, asks: _Optional[_Iterable[_Union[Ask, _Mapping]]] = ...) -> None: ...
+
+class PlaceInTurnResponse(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ...) -> None: ...
+
 class ReleaseRequest(_message.Message):
     __slots__ = ("instance_ids",)
     INSTANCE_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +110,16 @@ class DesiredInstance(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., revision: _Optional[int] = ..., power: _Optional[_Union[_common_pb2.Power, str]] = ..., force: _Optional[bool] = ..., reboots: _Optional[int] = ..., resources: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., guest: _Optional[bytes] = ..., host_id: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class ConvergeResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ConvergeInTurnRequest(_message.Message):
+    __slots__ = ("instances",)
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    instances: _containers.RepeatedCompositeFieldContainer[DesiredInstance]
+    def __init__(self, instances: _Optional[_Iterable[_Union[DesiredInstance, _Mapping]]] = ...) -> None: ...
+
+class ConvergeInTurnResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -84,6 +84,16 @@ class ClusterServiceStub:
                 request_serializer=mallee_dot_rpc_dot_cluster__pb2.GetConsoleOutputRequest.SerializeToString,
                 response_deserializer=mallee_dot_rpc_dot_cluster__pb2.GetConsoleOutputResponse.FromString,
                 _registered_method=True)
+        self.PlaceInTurn = channel.stream_stream(
+                '/mallee.cluster.v1.ClusterService/PlaceInTurn',
+                request_serializer=mallee_dot_rpc_dot_cluster__pb2.PlaceInTurnRequest.SerializeToString,
+                response_deserializer=mallee_dot_rpc_dot_cluster__pb2.PlaceInTurnResponse.FromString,
+                _registered_method=True)
+        self.ConvergeInTurn = channel.stream_stream(
+                '/mallee.cluster.v1.ClusterService/ConvergeInTurn',
+                request_serializer=mallee_dot_rpc_dot_cluster__pb2.ConvergeInTurnRequest.SerializeToString,
+                response_deserializer=mallee_dot_rpc_dot_cluster__pb2.ConvergeInTurnResponse.FromString,
+                _registered_method=True)
         self.Audit = channel.unary_stream(
                 '/mallee.cluster.v1.ClusterService/Audit',
                 request_serializer=mallee_dot_rpc_dot_cluster__pb2.AuditRequest.SerializeToString,
@@ -159,6 +169,19 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlaceInTurn(self, request_iterator, context):
+        """Place and Converge on streams that stay open, an answer for each question in its order: for whoever asks all the time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConvergeInTurn(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Audit(self, request, context):
         """Looks at the whole zone once more: first what it holds, then what is wrong with it.
         """
@@ -218,6 +241,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.GetConsoleOutput,
                     request_deserializer=mallee_dot_rpc_dot_cluster__pb2.GetConsoleOutputRequest.FromString,
                     response_serializer=mallee_dot_rpc_dot_cluster__pb2.GetConsoleOutputResponse.SerializeToString,
+            ),
+            'PlaceInTurn': grpc.stream_stream_rpc_method_handler(
+                    servicer.PlaceInTurn,
+                    request_deserializer=mallee_dot_rpc_dot_cluster__pb2.PlaceInTurnRequest.FromString,
+                    response_serializer=mallee_dot_rpc_dot_cluster__pb2.PlaceInTurnResponse.SerializeToString,
+            ),
+            'ConvergeInTurn': grpc.stream_stream_rpc_method_handler(
+                    servicer.ConvergeInTurn,
+                    request_deserializer=mallee_dot_rpc_dot_cluster__pb2.ConvergeInTurnRequest.FromString,
+                    response_serializer=mallee_dot_rpc_dot_cluster__pb2.ConvergeInTurnResponse.SerializeToString,
             ),
             'Audit': grpc.unary_stream_rpc_method_handler(
                     servicer.Audit,
@@ -495,6 +528,60 @@ class ClusterService:
             '/mallee.cluster.v1.ClusterService/GetConsoleOutput',
             mallee_dot_rpc_dot_cluster__pb2.GetConsoleOutputRequest.SerializeToString,
             mallee_dot_rpc_dot_cluster__pb2.GetConsoleOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlaceInTurn(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/mallee.cluster.v1.ClusterService/PlaceInTurn',
+            mallee_dot_rpc_dot_cluster__pb2.PlaceInTurnRequest.SerializeToString,
+            mallee_dot_rpc_dot_cluster__pb2.PlaceInTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConvergeInTurn(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/mallee.cluster.v1.ClusterService/ConvergeInTurn',
+            mallee_dot_rpc_dot_cluster__pb2.ConvergeInTurnRequest.SerializeToString,
+            mallee_dot_rpc_dot_cluster__pb2.ConvergeInTurnResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,9 @@ class ClusterServiceStub:
     SteerMigration: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.SteerMigrationRequest, _cluster_pb2.SteerMigrationResponse]
     """Cancel before the commit point, or end the pre-copy now."""
     GetConsoleOutput: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetConsoleOutputRequest, _cluster_pb2.GetConsoleOutputResponse]
+    PlaceInTurn: _grpc.StreamStreamMultiCallable[_cluster_pb2.PlaceInTurnRequest, _cluster_pb2.PlaceInTurnResponse]
+    """Place and Converge on streams that stay open, an answer for each question in its order: for whoever asks all the time."""
+    ConvergeInTurn: _grpc.StreamStreamMultiCallable[_cluster_pb2.ConvergeInTurnRequest, _cluster_pb2.ConvergeInTurnResponse]
     Audit: _grpc.UnaryStreamMultiCallable[_cluster_pb2.AuditRequest, _cluster_pb2.AuditResponse]
     """Looks at the whole zone once more: first what it holds, then what is wrong with it."""
 
@@ -67,6 +70,9 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     SteerMigration: _aio.UnaryUnaryMultiCallable[_cluster_pb2.SteerMigrationRequest, _cluster_pb2.SteerMigrationResponse]  # type: ignore[assignment]
     """Cancel before the commit point, or end the pre-copy now."""
     GetConsoleOutput: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetConsoleOutputRequest, _cluster_pb2.GetConsoleOutputResponse]  # type: ignore[assignment]
+    PlaceInTurn: _aio.StreamStreamMultiCallable[_cluster_pb2.PlaceInTurnRequest, _cluster_pb2.PlaceInTurnResponse]  # type: ignore[assignment]
+    """Place and Converge on streams that stay open, an answer for each question in its order: for whoever asks all the time."""
+    ConvergeInTurn: _aio.StreamStreamMultiCallable[_cluster_pb2.ConvergeInTurnRequest, _cluster_pb2.ConvergeInTurnResponse]  # type: ignore[assignment]
     Audit: _aio.UnaryStreamMultiCallable[_cluster_pb2.AuditRequest, _cluster_pb2.AuditResponse]  # type: ignore[assignment]
     """Looks at the whole zone once more: first what it holds, then what is wrong with it."""
 
@@ -145,6 +151,21 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_pb2.GetConsoleOutputRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.GetConsoleOutputResponse, _abc.Awaitable[_cluster_pb2.GetConsoleOutputResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PlaceInTurn(
+        self,
+        request_iterator: _MaybeAsyncIterator[_cluster_pb2.PlaceInTurnRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_pb2.PlaceInTurnResponse], _abc.AsyncIterator[_cluster_pb2.PlaceInTurnResponse]]:
+        """Place and Converge on streams that stay open, an answer for each question in its order: for whoever asks all the time."""
+
+    @_abc_1.abstractmethod
+    def ConvergeInTurn(
+        self,
+        request_iterator: _MaybeAsyncIterator[_cluster_pb2.ConvergeInTurnRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_pb2.ConvergeInTurnResponse], _abc.AsyncIterator[_cluster_pb2.ConvergeInTurnResponse]]: ...
 
     @_abc_1.abstractmethod
     def Audit(

@@ -10,6 +10,7 @@ import os
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from mallee.kernel.rpc.access import AccessTable
+from mallee.kernel.rpc.conversation import Conversation
 from mallee.kernel.rpc.grpc_transport import GrpcTransport
 from mallee.kernel.rpc.identity import ANYONE, NOBODY, Identity
 from mallee.kernel.rpc.keys import Credentials, Keys
@@ -24,6 +25,7 @@ __all__ = [
     "NOBODY",
     "AccessTable",
     "Channel",
+    "Conversation",
     "Credentials",
     "Fate",
     "Faults",

@@ -23,7 +23,7 @@ from tests.unit.clc.pretend_cloud import PretendCloud
 
 ZONE, ADDRESS = "mallee-1a", "cc:1"
 ME = Identity("mallee", "clc", "clc")
-METHODS = ("Place", "Release", "Converge", "Watch", "ListNodes", "Migrate")
+METHODS = ("PlaceInTurn", "Release", "ConvergeInTurn", "Watch", "ListNodes", "Migrate")
 ACCESS = AccessTable({f"/mallee.cluster.v1.ClusterService/{name}": {"clc"} for name in METHODS})
 
 
@@ -39,32 +39,38 @@ class Controller(ClusterServiceServicer):  # type: ignore[misc]
         self.news: asyncio.Queue[pb.WatchResponse | None] = asyncio.Queue()
         self.watchers = 0
 
-    async def place(self, request: pb.PlaceRequest, context: Any) -> pb.PlaceResponse:
-        self.placed.append(len(request.asks))
-        await self.gate.wait()
-        outcomes = []
-        for ask in request.asks:
-            placements = [
-                pb.Placement(instance_id=each, host_id=ask.host_id or "h-4", generation=1)
-                for each in ask.instance_ids
-            ]
-            outcomes.append(pb.Outcome(group_id=ask.group_id, placements=placements))
-        return pb.PlaceResponse(outcomes=outcomes)
+    async def place(
+        self, requests: AsyncIterator[pb.PlaceInTurnRequest], context: Any
+    ) -> AsyncIterator[pb.PlaceInTurnResponse]:
+        async for request in requests:
+            self.placed.append(len(request.asks))
+            await self.gate.wait()
+            outcomes = []
+            for ask in request.asks:
+                placements = [
+                    pb.Placement(instance_id=each, host_id=ask.host_id or "h-4", generation=1)
+                    for each in ask.instance_ids
+                ]
+                outcomes.append(pb.Outcome(group_id=ask.group_id, placements=placements))
+            yield pb.PlaceInTurnResponse(outcomes=outcomes)
 
     async def release(self, request: pb.ReleaseRequest, context: Any) -> pb.ReleaseResponse:
         self.released += request.instance_ids
         return pb.ReleaseResponse()
 
-    async def converge(self, request: pb.ConvergeRequest, context: Any) -> pb.ConvergeResponse:
-        self.converged.append([(each.instance_id, each.revision) for each in request.instances])
-        return pb.ConvergeResponse()
+    async def converge(
+        self, requests: AsyncIterator[pb.ConvergeInTurnRequest], context: Any
+    ) -> AsyncIterator[pb.ConvergeInTurnResponse]:
+        async for request in requests:
+            self.converged.append([(each.instance_id, each.revision) for each in request.instances])
+            yield pb.ConvergeInTurnResponse()
 
     async def watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchResponse]:
         self.watchers += 1
         while (news := await self.news.get()) is not None:
             yield news
 
-    Place, Release, Converge, Watch = place, release, converge, watch
+    PlaceInTurn, Release, ConvergeInTurn, Watch = place, release, converge, watch
 
 
 class Zone:
