@@ -170,6 +170,9 @@ class Migrations:
         """
         self._refuse_dead(key, migration_id)
         self._need_lease()
+        if migration_id not in self._incoming and await self.verify(key, migration_id):
+            # The session went with its process, the copy did not: it may be the guest by now.
+            raise _stale(f"The copy of {key.instance_id} is whole already.")
         session = self._incoming.get(migration_id)
         if session is not None and session.key == key:
             return session.ticket, session.landing

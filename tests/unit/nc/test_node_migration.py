@@ -153,6 +153,17 @@ async def test_a_doubled_prepare_empties_nothing(zone: Zone, move: Move) -> None
     assert (await move.verify()).digest == done.digest
 
 
+async def test_a_prepare_of_long_ago_does_not_empty_a_whole_copy(zone: Zone, move: Move) -> None:
+    """The race that the model of the switch-over found: the session is gone with its process, the copy is not."""
+    done = await driven(zone.clock, move.handed_over())
+    await zone.restart("b")
+    await zone.clock.advance(1)
+    assert (await refused(move.prepare())).kind is Kind.STALE
+    assert (await move.verify()).digest == done.digest
+    await move.activate()
+    assert await here(zone, "b") == {NEXT: Phase.RUNNING}
+
+
 async def test_a_late_verb_of_an_earlier_life_touches_no_later_one(zone: Zone, move: Move) -> None:
     """The race that a simulation found: a doubled hand-over sleeps through commit and a way back home."""
     await driven(zone.clock, move.handed_over())
