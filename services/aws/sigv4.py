@@ -33,7 +33,7 @@ from mallee.kernel.clock import Clock
 
 SKEW: Final = timedelta(minutes=5)
 LONGEST_PRESIGNED: Final = 604_800
-_ALGORITHM: Final = "AWS4-HMAC-SHA256"
+ALGORITHM: Final = "AWS4-HMAC-SHA256"
 _NOBODY: Final = "a secret that no key has, so that an unknown key costs what a known one does"
 _CACHED_KEYS: Final = 4096
 
@@ -153,8 +153,8 @@ def claim(request: Arrived, folded: Mapping[bytes, bytes]) -> Claim:
 
 def _claim_of_header(header: str, folded: Mapping[bytes, bytes]) -> Claim:
     algorithm, _, rest = header.partition(" ")
-    if algorithm != _ALGORITHM:
-        raise IncompleteSignature(f"The algorithm of the Authorization header must be {_ALGORITHM}.")
+    if algorithm != ALGORITHM:
+        raise IncompleteSignature(f"The algorithm of the Authorization header must be {ALGORITHM}.")
     parts: dict[str, str] = {}
     for part in rest.split(","):
         name, _, value = part.strip().partition("=")
@@ -173,8 +173,8 @@ def _claim_of_query(query: bytes) -> Claim:
     for name, value in decode(query):
         if name.startswith("X-Amz-") and parts.setdefault(name, value) is not value:
             raise IncompleteSignature(f"The parameter {name} was given more than once.")
-    if parts.get("X-Amz-Algorithm") != _ALGORITHM:
-        raise IncompleteSignature(f"X-Amz-Algorithm must be {_ALGORITHM}.")
+    if parts.get("X-Amz-Algorithm") != ALGORITHM:
+        raise IncompleteSignature(f"X-Amz-Algorithm must be {ALGORITHM}.")
     expires = parts.get("X-Amz-Expires", "")
     if not _is_duration(expires) or not 1 <= int(expires) <= LONGEST_PRESIGNED:
         raise IncompleteSignature(f"X-Amz-Expires must be between 1 and {LONGEST_PRESIGNED} seconds.")
@@ -280,7 +280,7 @@ def _canonical_request(
 
 def _signature(said: Claim, derived: bytes, canonical_request: bytes) -> str:
     when = said.time.decode() if _is_time(said.time) else said.moment.strftime("%Y%m%dT%H%M%SZ")
-    text = f"{_ALGORITHM}\n{when}\n{said.scope}\n{sha256(canonical_request).hexdigest()}"
+    text = f"{ALGORITHM}\n{when}\n{said.scope}\n{sha256(canonical_request).hexdigest()}"
     return hmac.digest(derived, text.encode(), "sha256").hex()
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from asyncio import Protocol, Transport
 from asyncio.events import TimerHandle
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
+from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from mallee.aws.listener.bulk import Intake, Outlet
 from mallee.kernel.entropy import Entropy, request_id
 
 HEAD_SECONDS: Final = 30.0
@@ -51,6 +54,7 @@ class _Bounded(HttpToolsProtocol):
     head_seconds: float
     _head_bytes: int | None = 0  # of the head that is arriving; None while none is
     _patience: TimerHandle | None = None
+    _outlet: Outlet | None = None
 
     def refuse(self) -> None:
         raise NotImplementedError
@@ -61,6 +65,9 @@ class _Bounded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
+        if self._outlet is not None:
+            self._outlet.close()
+            self._outlet = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -83,7 +90,30 @@ class _Bounded(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_bytes = None
         self._wait_no_more()
+        if self.scheme == "http":
+            self._offer_bulk()
+        else:
+            super().on_headers_complete()
+
+    def _offer_bulk(self) -> None:
+        """The request may be read and answered past the parser; each way knows the request's own cycle."""
+        extensions: dict[str, Any] = {}
+        self.scope["extensions"] = extensions
         super().on_headers_complete()
+        extensions["mallee.sendfile"] = partial(self._send_file, self.cycle)
+        extensions["mallee.intake"] = partial(Intake, self, self.cycle)
+
+    async def _send_file(self, cycle: Any, fd: int, offset: int, length: int) -> bool:
+        if cycle.disconnected or self.transport.is_closing():
+            return False
+        if self._outlet is None:
+            self._outlet = Outlet(self.transport, self.loop)
+        return await self._outlet.send(cycle, fd, offset, length)
+
+    def begin_anew(self) -> None:
+        """The parser has not seen the end of the last body and never will: the next request has another."""
+        self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def _wait(self) -> None:
         self._patience = self.loop.call_later(self.head_seconds, self._late)

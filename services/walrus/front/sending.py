@@ -1,0 +1,128 @@
+"""The answer on its way out: documents whole, objects in pieces, files by the kernel where it can.
+
+Where the listener offers it (`mallee.sendfile`), a range of a file goes from the page cache to the
+socket without passing through this process; else, and for small ranges, it is read and sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from typing import Any, Final
+
+from mallee.aws.exchange import Disconnected
+from mallee.aws.rest_xml import Answer
+from mallee.walrus.front.call import FileRange
+from mallee.walrus.front.exchange import Exchange
+
+WORTH_A_SENDFILE: Final = 64 * 1024  # bytes; a smaller range is read faster than it is sent by the kernel
+_BLOCK: Final = 256 * 1024
+_LINGERING: Final = 16 * 1024 * 1024  # bytes
+_LINGERING_SECONDS: Final = 2.0
+_WITHOUT_BODY: Final = frozenset({204, 304})
+
+
+async def send_answer(x: Exchange) -> None:
+    """Send head and body.
+
+    Raises:
+        Disconnected: the client went away.
+        Fault: the object cannot be read to its end; the head is out, so the connection must be cut.
+    """
+    answer = x.answer
+    body = answer.body
+    bodiless = x.arrived.method == "HEAD" or answer.status in _WITHOUT_BODY
+    headers = answer.headers
+    headers += [(b"x-amz-request-id", x.request_id.encode()), (b"x-amz-id-2", x.request_id.encode())]
+    if x.call is not None and x.call.reply_headers:
+        headers += x.call.reply_headers
+    keeps = _can_keep(x)
+    if not keeps:
+        headers.append((b"connection", b"close"))
+    if not bodiless:
+        length = len(body) if isinstance(body, bytes) else getattr(body, "length", None)
+        if length is not None and not any(name == b"content-length" for name, _ in headers):
+            headers.append((b"content-length", b"%d" % length))
+    await x.send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if bodiless:
+        await _close(answer)
+    elif isinstance(body, bytes):
+        x.sent = len(body)
+        if keeps:  # in one message: head and body leave together
+            await x.send({"type": "http.response.body", "body": body})
+            return
+        await x.send({"type": "http.response.body", "body": body, "more_body": True})
+    else:
+        await _send_pieces(x, body)
+    if not keeps:
+        await _linger(x)
+    await x.send({"type": "http.response.body", "body": b""})
+
+
+async def _send_pieces(x: Exchange, body: Any) -> None:
+    if isinstance(body, FileRange):
+        await _send_range(x, body)
+        return
+    try:
+        async for piece in body:
+            if isinstance(piece, FileRange):
+                await _send_range(x, piece)
+            else:
+                x.sent += len(piece)
+                await x.send({"type": "http.response.body", "body": piece, "more_body": True})
+    finally:
+        await _close(x.answer)
+
+
+async def _send_range(x: Exchange, piece: FileRange) -> None:
+    """Send a range of a file, and close the file however that ends."""
+    x.sent += piece.length
+    send_file = (x.scope.get("extensions") or {}).get("mallee.sendfile")
+    try:
+        if send_file is not None and piece.length >= WORTH_A_SENDFILE:
+            if not await send_file(piece.fd, piece.offset, piece.length):
+                raise Disconnected
+            return
+        at, end = piece.offset, piece.offset + piece.length
+        while at < end:
+            size = min(_BLOCK, end - at)
+            block = (
+                os.pread(piece.fd, size, at)
+                if piece.length < WORTH_A_SENDFILE
+                else await asyncio.to_thread(os.pread, piece.fd, size, at)
+            )
+            if not block:
+                raise EOFError("a file of an object is shorter than its record says")
+            at += len(block)
+            await x.send({"type": "http.response.body", "body": block, "more_body": True})
+    finally:
+        os.close(piece.fd)
+
+
+async def _close(answer: Answer) -> None:
+    """Give back what the body holds, sent or not."""
+    body = answer.body
+    if isinstance(body, FileRange):
+        os.close(body.fd)
+    elif not isinstance(body, bytes) and hasattr(body, "aclose"):
+        await body.aclose()
+
+
+def _can_keep(x: Exchange) -> bool:
+    """Whether the connection can carry another request: the body of this one must have been read."""
+    return x.incoming is not None and x.incoming.ended
+
+
+async def _linger(x: Exchange) -> None:
+    """Take what the client is still sending, for a while: closing on it at once would lose the answer.
+
+    A client that waits for `100 Continue` sends nothing, and is not asked to.
+    """
+    if x.incoming is None:
+        return
+    if x.headers.get(b"expect", b"").lower() == b"100-continue" and not x.incoming.begun:
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGERING_SECONDS):
+            await x.incoming.throw_away(_LINGERING)
