@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from mallee.kernel.clock import Clock
+from mallee.kernel.errors import Fault, Kind
 
 _SOON = 0.001  # seconds: a sleep so short may not move a clock at all
 
@@ -43,6 +44,11 @@ class Reconciler:
                 self._woken.clear()
                 try:
                     await self._one_pass()
+                except Fault as fault:
+                    trace = fault.kind is not Kind.UNAVAILABLE  # what passes needs no trace
+                    _log.warning(
+                        "reconciler pass failed", reconciler=self.name, why=str(fault), exc_info=trace
+                    )
                 except Exception:  # noqa: BLE001 - the pass comes again; its failure is logged whole
                     _log.exception("reconciler pass failed", reconciler=self.name)
                 self._passed_at = self._clock.monotonic()

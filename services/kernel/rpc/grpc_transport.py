@@ -20,6 +20,8 @@ _COMMON = (
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
     ("grpc.keepalive_time_ms", int(KEEPALIVE * 1000)),
     ("grpc.keepalive_timeout_ms", int(KEEPALIVE_ANSWER * 1000)),
+    # The one that counts: without it an unanswered ping is waited for a minute, whatever the line above says.
+    ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_ANSWER * 1000)),
     ("grpc.http2.max_pings_without_data", 0),
 )
 _SERVER = (
