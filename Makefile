@@ -11,7 +11,7 @@ help: ## Print this list
 demo: .venv/installed ## Start the whole cloud on this machine and tell its story
 	@$(BIN)/mallee demo
 
-test: .venv/developed lint types ## Run everything that CI runs
+test: .venv/developed .venv/libvirt lint types ## Run everything that CI runs
 	$(BIN)/pytest -q tests
 
 check: .venv/developed lint types imports unit ## The fast part, under a minute: lint, types, floors, unit tests
@@ -37,6 +37,7 @@ lock: ## Pin every dependency anew, with hashes (needs uv)
 	uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra dev pyproject.toml -o packaging/requirements-dev.lock
 	uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra dev --extra bench pyproject.toml -o packaging/requirements-bench.lock
+	echo 'libvirt-python>=9.0' | uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 - -o packaging/requirements-libvirt.lock
 
 wheelhouse: .venv/installed ## Fill build/wheelhouse, from which `docker-compose build` installs
 	@rm -rf build/wheelhouse && mkdir -p build/wheelhouse
@@ -59,6 +60,13 @@ clean: ## Remove the environment and every cache
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r packaging/requirements-dev.lock
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@ .venv/installed
+
+# Built against the machine's own library, so only where its headers are; without it real guests are not tested.
+.venv/libvirt: packaging/requirements-libvirt.lock | .venv/developed
+	@if pkg-config --exists libvirt 2>/dev/null; then \
+		echo "Building libvirt-python into .venv ..." >&2; \
+		$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r $< && touch $@; \
+	else echo "No libvirt-dev here: the tests of real guests will be skipped." >&2; fi
 
 .venv/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "Mallee needs Python 3.11: apt install python3.11 python3-venv, or make PYTHON=..." >&2; exit 1; }

@@ -60,11 +60,16 @@ class DirectWire:
 
 
 async def copied(
-    source: Driver, key: GuestKey, wire: DirectWire, limits: Limits, steer: Steering | None = None
+    source: Driver,
+    key: GuestKey,
+    wire: DirectWire,
+    limits: Limits,
+    steer: Steering | None = None,
+    landing: str = "",
 ) -> tuple[list[Round], str]:
     """All of stage 2: its rounds and its reason."""
     rounds: list[Round] = []
-    async for word in source.pre_copy(key, "mig-1", wire, limits, steer or Steering()):
+    async for word in source.pre_copy(key, "mig-1", wire, limits, steer or Steering(), landing):
         if isinstance(word, str):
             return rounds, word
         rounds.append(word)
@@ -76,8 +81,9 @@ async def migrated(
 ) -> tuple[list[Round], str, HandedOver]:
     """Stages 1 to 3 of generation 1 becoming generation 2."""
     key, arriving = GuestKey(guest.instance_id, 1), GuestKey(guest.instance_id, 2)
-    await target.prepare(arriving, guest, "mig-1")
-    rounds, reason = await copied(source, key, DirectWire(target, arriving), limits or Limits())
+    landing = await target.prepare(arriving, guest, "mig-1")
+    wire = DirectWire(target, arriving)
+    rounds, reason = await copied(source, key, wire, limits or Limits(), landing=landing)
     return rounds, reason, await source.stop_and_copy(key, "mig-1")
 
 

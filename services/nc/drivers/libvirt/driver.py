@@ -71,12 +71,15 @@ class LibvirtDriver:
         self._destination = Destination(self._domains, self._news, host.shape, host.address, boot)
 
     async def open(self) -> None:
-        """Connect; half a copy is dropped, and what came here and only runs is kept."""
+        """Connect; half a copy is dropped, copying that nobody follows ends, and what came here is kept."""
         await self._daemon.open()
         for seen in await self._domains.all():
             if seen.me.incoming and not seen.me.whole:
                 await self._domains.remove(seen.me.key)
-            elif not seen.me.incoming and not await self._domains.on(seen.me.key, lambda d: d.isPersistent()):
+                continue
+            if seen.phase in {Phase.RUNNING, Phase.PAUSED} and not seen.me.incoming and not seen.me.outgoing:
+                await self._source.end_copying(seen.me.key)
+            if not seen.me.incoming and not await self._domains.on(seen.me.key, lambda d: d.isPersistent()):
                 await self._destination.keep(seen)
 
     async def close(self) -> None:

@@ -95,6 +95,7 @@ class Source:
         steer: Steering,
         landing: str,
     ) -> AsyncGenerator[Round | str, None]:
+        await self.end_copying(key)  # of an earlier try, which may have the guest held for its switch
         seen = await self._domains.need(key)
         if seen.phase is not Phase.RUNNING:
             raise _conflict(
@@ -103,7 +104,6 @@ class Source:
         out = self._outgoing[key] = _Outgoing(migration_id, wire, steer, began=self._clock.monotonic())
         complete = False
         try:
-            await self._cancel(key)  # what an earlier try left under way
             await self._domains.on(key, lambda domain: _begin(domain, landing, limits))
             async for word in self._passes(key, out, limits, seen.me.guest):
                 complete = isinstance(word, str)
@@ -111,7 +111,7 @@ class Source:
         finally:
             if not complete and self._outgoing.get(key) is out:
                 self._outgoing.pop(key)
-                await self._cancel(key)
+                await self.end_copying(key)
 
     async def _passes(
         self, key: GuestKey, out: _Outgoing, limits: Limits, guest: Guest
@@ -224,7 +224,7 @@ class Source:
         """The way back: end the copying, forget it, run."""
         key = seen.me.key
         self._outgoing.pop(key, None)
-        await self._cancel(key)
+        await self.end_copying(key)
         if seen.me.outgoing:
             # Forgotten first: a guest that is paused for nobody is woken by whoever finds it so.
             await self._domains.remember(seen, outgoing="", handed_over="")
@@ -234,7 +234,8 @@ class Source:
         self._outgoing.pop(key, None)
         self._news.forget(_name(key))
 
-    async def _cancel(self, key: GuestKey) -> None:
+    async def end_copying(self, key: GuestKey) -> None:
+        """End a copying that is under way; QEMU lets the guest run on if it held it for the switch."""
         with suppress(Fault):  # it may be gone, and its copying with it
             now = await self._domains.on(key, monitor.migration)
             while now["status"] not in _OVER:

@@ -1,0 +1,18 @@
+"""What the suites of several seams share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from tests.live.hosts import Host, missing, some_hosts
+
+
+@pytest.fixture(scope="session")
+def two_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Host]]:
+    """Two hosts with a libvirt daemon each, for the whole run."""
+    if reason := missing():
+        pytest.skip(reason)
+    with some_hosts(2, tmp_path_factory.mktemp("hosts")) as hosts:
+        yield hosts

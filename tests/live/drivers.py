@@ -1,0 +1,69 @@
+"""Two hosts with the real driver each, as the conformance suite wants them.
+
+Their guests have no disk and no kernel: the firmware finds nothing to boot, and for what a driver
+promises that is a guest like any other, ready in a tenth of a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from mallee.domain.guest import Guest, GuestKey
+from mallee.kernel.clock import SystemClock
+from mallee.nc.drivers.libvirt.domain import Boot, Shape
+from mallee.nc.drivers.libvirt.driver import Host as HostOptions
+from mallee.nc.drivers.libvirt.driver import LibvirtDriver
+from tests.live.hosts import Host
+
+T = TypeVar("T")
+SHAPE = Shape("qemu", "pc-q35-7.2", "qemu64")
+
+
+async def from_nothing(_guest: Guest) -> Boot:
+    return Boot()
+
+
+class RealNodes:
+    """`here` and `there`, for the suite that the fakes pass."""
+
+    here: LibvirtDriver
+    there: LibvirtDriver
+
+    def __init__(self, hosts: Sequence[Host], folder: Path) -> None:
+        self._hosts = hosts
+        self._folder = folder
+
+    async def open(self) -> None:
+        self.here, self.there = [
+            LibvirtDriver(
+                HostOptions(host.uri, SHAPE, host.address, self._folder / host.netns, patience=0.3),
+                "cloud-of-tests",
+                from_nothing,
+                clock=SystemClock(),
+            )
+            for host in self._hosts
+        ]
+        await self.here.open()
+        await self.there.open()
+
+    async def close(self) -> None:
+        for driver in (self.here, self.there):
+            for found in await driver.inventory():
+                await driver.destroy(found.key)
+        await self._let_go()
+
+    async def go(self, work: Awaitable[T]) -> T:
+        return await work
+
+    async def restart(self) -> None:
+        await self._let_go()
+        await self.open()
+
+    async def end(self, key: GuestKey) -> None:
+        await self.here._domains.power_off(key)
+
+    async def _let_go(self) -> None:
+        await self.here.close()
+        await self.there.close()

@@ -1,0 +1,193 @@
+"""Several hosts on one machine: each a network namespace with a libvirt daemon of its own.
+
+A host sees its own /run/libvirt, /var/lib/libvirt, /var/log/libvirt and /etc/libvirt, bound over the
+machine's in a mount namespace; their addresses meet on a bridge that stands in a namespace too, so
+nothing of it is in the machine's own network. When it is left, also by a failed test, every process
+that was started is ended and every namespace removed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mallee.kernel.clock import SystemClock
+
+_TOOLS: Final = ("ip", "unshare", "libvirtd", "virtlogd", "qemu-system-x86_64", "qemu-img")
+_FOLDERS: Final = {
+    "run": "/run/libvirt",
+    "lib": "/var/lib/libvirt",
+    "cache": "/var/cache/libvirt",
+    "log": "/var/log/libvirt",
+    "etc": "/etc/libvirt",
+}
+_QEMU_CONF: Final = """
+user = "root"
+group = "root"
+security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+remember_owner = 0
+"""
+_PATIENCE: Final = 20.0
+
+
+def missing() -> str:
+    """Why real hosts cannot be made here; '' when they can."""
+    if os.geteuid() != 0:
+        return "real hosts need root"
+    absent = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    try:
+        import libvirt  # noqa: F401
+    except ImportError:
+        return "libvirt-python is not installed: pip install 'mallee[libvirt]'"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One of them.
+
+    Attributes:
+        netns: the name of its network namespace.
+        address: on the network that the hosts share.
+        folder: everything of it that is on disk.
+    """
+
+    netns: str
+    address: str
+    folder: Path
+
+    @property
+    def uri(self) -> str:
+        """Of its libvirt daemon, from outside of its namespaces."""
+        return f"qemu+unix:///system?socket={self.folder}/run/libvirt-sock"
+
+    def run(self, *command: str) -> None:
+        """Run a command in the host's network."""
+        subprocess.run(["ip", "netns", "exec", self.netns, *command], check=True, capture_output=True)
+
+    def daemon_pid(self) -> int:
+        return int((self.folder / "libvirtd.pid").read_text())
+
+    def start_daemon(self) -> None:
+        """Start its libvirt daemon, or start it again; its guests live on meanwhile."""
+        binds = " && ".join(
+            f"mkdir -p {there} && mount --bind {self.folder / here} {there}"
+            for here, there in _FOLDERS.items()
+        )
+        log = f"(test -e {self.folder}/virtlogd.pid || virtlogd -d -p {self.folder}/virtlogd.pid)"
+        script = f"{binds} && {log} && exec libvirtd -d -p {self.folder}/libvirtd.pid"
+        private = ["unshare", "-m", "-u", "--propagation", "private", "sh", "-c", script]
+        with (self.folder / "daemons.log").open("ab") as log_file:
+            subprocess.run(
+                ["ip", "netns", "exec", self.netns, *private],
+                check=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+            )
+        _await(lambda: _answers(self.uri), f"the libvirt daemon of {self.netns}")
+
+    def kill_daemon(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End its libvirt daemon; guests go on."""
+        pid = self.daemon_pid()
+        os.kill(pid, how)
+        _await(lambda: not _lives(pid), f"the end of process {pid}")
+        (self.folder / "libvirtd.pid").unlink(missing_ok=True)
+
+
+@contextmanager
+def some_hosts(count: int, folder: Path) -> Iterator[Sequence[Host]]:
+    """`count` hosts that reach each other, and nobody else."""
+    # The process and a part of the folder's name: two runs of the suite may be under way.
+    prefix = f"mal{os.getpid() % 100_000}"
+    bridge = f"{prefix}br"
+    hosts = [Host(f"{prefix}h{n}", f"10.91.0.{n + 1}", folder / f"host{n}") for n in range(count)]
+    with ExitStack() as stack:
+        _add_namespace(bridge, stack)
+        _ip("-n", bridge, "link", "add", "br0", "type", "bridge")
+        _ip("-n", bridge, "link", "set", "br0", "up")
+        for number, host in enumerate(hosts):
+            _add_namespace(host.netns, stack)
+            _plug_in(host, bridge, number, prefix)
+            _make_folders(host)
+            stack.callback(_end_processes, host)
+            host.start_daemon()
+        yield hosts
+
+
+def _add_namespace(name: str, stack: ExitStack) -> None:
+    _ip("netns", "add", name)
+    stack.callback(_ip, "netns", "del", name)
+    _ip("-n", name, "link", "set", "lo", "up")
+
+
+def _plug_in(host: Host, bridge: str, number: int, prefix: str) -> None:
+    inner, outer = f"{prefix}i{number}", f"{prefix}o{number}"
+    _ip("link", "add", inner, "netns", host.netns, "type", "veth", "peer", "name", outer, "netns", bridge)
+    _ip("-n", bridge, "link", "set", outer, "master", "br0", "up")
+    _ip("-n", host.netns, "addr", "add", f"{host.address}/24", "dev", inner)
+    _ip("-n", host.netns, "link", "set", inner, "up")
+
+
+def _make_folders(host: Host) -> None:
+    for name in _FOLDERS:
+        (host.folder / name).mkdir(parents=True)
+    shutil.copytree("/etc/libvirt", host.folder / "etc", dirs_exist_ok=True)
+    uuid = Path("/proc/sys/kernel/random/uuid").read_text().strip()
+    # Daemons with one machine's identity would refuse to migrate to each other.
+    (host.folder / "etc" / "libvirtd.conf").write_text(
+        f'listen_tls = 0\nlisten_tcp = 0\nauth_unix_rw = "none"\nhost_uuid = "{uuid}"\n'
+    )
+    (host.folder / "etc" / "qemu.conf").write_text(_QEMU_CONF)
+
+
+def _end_processes(host: Host) -> None:
+    """Everything that lives in the host's network: its daemons, its guests, whatever a test started."""
+    said = subprocess.run(["ip", "netns", "pids", host.netns], check=True, capture_output=True, text=True)
+    pids = [int(word) for word in said.stdout.split()]
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    _await(lambda: not any(_lives(pid) for pid in pids), f"the end of the processes of {host.netns}")
+
+
+def _answers(uri: str) -> bool:
+    import libvirt
+
+    try:
+        libvirt.open(uri).close()
+    except libvirt.libvirtError:
+        return False
+    return True
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _await(condition: Callable[[], bool], what: str) -> None:
+    clock, pause = SystemClock(), threading.Event()
+    until = clock.monotonic() + _PATIENCE
+    while not condition():
+        if clock.monotonic() > until:
+            raise TimeoutError(f"{what} did not come within {_PATIENCE:.0f} s")
+        pause.wait(0.02)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
