@@ -73,10 +73,20 @@ class Identities:
 
     Args:
         channel: to the cloud controller.
-        outlive: seconds that known keys go on without it.
+        region: how this cloud calls itself; new buckets are there.
+        outlive: seconds that known keys go on without the cloud controller.
     """
 
-    def __init__(self, channel: Channel, *, clock: Clock, entropy: Entropy, outlive: float = OUTLIVE) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        region: str = "mallee-1",
+        outlive: float = OUTLIVE,
+    ) -> None:
+        self.region = region
         self._stub = IdentityServiceStub(channel)
         self._clock = clock
         self._entropy = entropy
