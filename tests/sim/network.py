@@ -39,6 +39,15 @@ class Network:
         if not LIFE.get().alive:  # the last breath of a process that was killed in this very callback
             return LOST
         self.messages += 1
+        source, target = (self._world.processes.get(_who(each)) for each in (message.source, message.target))
+        if source is not None:
+            source.at("message")
+        if target is not None:
+            target.at("received")
+        if not LIFE.get().alive:
+            return LOST
+        if source is not None:
+            self._world.later(0, source.at, "after message")
         fate = self._fate(message)
         self._world.trace(
             f"{_who(message.source)} > {_who(message.target)} {message.method.rpartition('/')[2]}"

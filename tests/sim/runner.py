@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import pickle
 import select
 import signal
+import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-LONGEST = 60  # seconds that a world may take of a real clock
+LONGEST = 30  # seconds that a world may take of a real clock
 
 
 @dataclass
@@ -29,7 +32,6 @@ class Result:
 def each(seeds: Iterable[Any], run: Callable[[Any], Result], jobs: int = 1) -> Iterator[Result]:
     """The result of each seed, as they come, from children of this process."""
     waiting, running = iter(seeds), dict[int, tuple[int, Any, float]]()
-    gc.collect()
     gc.freeze()  # what is loaded now is shared by all children, and never looked at again
     more = True
     try:
@@ -52,6 +54,18 @@ def each(seeds: Iterable[Any], run: Callable[[Any], Result], jobs: int = 1) -> I
 
 
 _END = object()
+
+
+def warm_up(run: Callable[[Any], Result]) -> None:
+    """Run one world here, so that every child begins with what is read and compiled once."""
+    quiet, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    logging.getLogger("asyncio").disabled = True  # it mourns abandoned tasks
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            run("warm up")
+    finally:
+        sys.unraisablehook = quiet
 
 
 def _child(seed: Any, run: Callable[[Any], Result]) -> tuple[int, int]:

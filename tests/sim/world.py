@@ -10,8 +10,9 @@ import asyncio
 import contextvars
 import random
 import shutil
+import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from mallee.aws.protocol import Protocol
+from mallee.cc.app import ClusterController
 from mallee.clc import app as clc_app
+from mallee.clc import host_ids
 from mallee.clc.app import CloudController
-from mallee.clc.config import ClcConfig, ClusterConfig
+from mallee.clc.config import ClcConfig, ClusterConfig, InstanceTypeConfig
 from mallee.cli import composition
 from mallee.cli.composition import Post
-from mallee.kernel.db import sqlite
+from mallee.kernel.db import sqlite as product_sqlite
 from mallee.kernel.entropy import SeededEntropy
 from mallee.kernel.errors import Fault
 from mallee.kernel.rpc import Identity
@@ -37,6 +40,7 @@ from tests.sim.trace import Trace, listen
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 CLOUD = "simulated"
 REGION = "mallee-1"
+TYPES = (InstanceTypeConfig("sim.small", 1, 8), InstanceTypeConfig("sim.large", 2, 16))
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,10 @@ class Shape:
 
     zones: int = 1
     nodes: int = 2  # of each zone
-    vcpus: int = 4
-    memory_mib: int = 4096
+    vcpus: int = 3
+    memory_mib: int = 64
+    bandwidth_mbps: float = 100.0  # of each node's line: slow, so that guests of 8 MiB take long to migrate
+    quota: int = 0
 
     @property
     def zone_names(self) -> list[str]:
@@ -98,6 +104,17 @@ class OwnTransport:
         for each in (*self.served, *self.channels):
             _at_once(each.close())
 
+    def silence(self) -> None:
+        """Nobody answers any more, and whoever waits for an answer will notice by himself."""
+        calls = [call for served in self.served for call in served.calls]
+        for channel in self.channels:
+            calls += channel._shut.__self__._calls
+        for served in self.served:
+            served._forget()
+        for call in calls:
+            call.up._cut = call.down._cut = True
+            call._cut()
+
 
 class SimulatedClc(CloudController):
     """The cloud controller, its front called directly."""
@@ -125,14 +142,16 @@ class Process:
         self.name = post.label
         self.identity = Identity(CLOUD, post.role, post.name)
         self.clock = SimClock(world.loop)
-        self.disk = Disk(world.chance(f"disk {self.name}"), self._committed, self._at)
+        self.disk = Disk(world.chance(f"disk {self.name}"), self._committed, self.at)
         self.life = Life(self.name)
         self.life.alive = False
+        self.lives: list[Life] = []
         self.service: Any = None
         self.transport = OwnTransport(world.wire)
         self.connections: list[asyncio.Future[Any]] = []  # of HTTP clients that wait for an answer
         self.commits = 0
-        self.wanted = True  # its supervisor starts it again
+        self.off = False  # the host has no power
+        self._reader: sqlite3.Connection | None = None
         self.on_point: Callable[[str], None] | None = None
 
     @property
@@ -142,6 +161,7 @@ class Process:
     def start(self) -> None:
         """A new life begins, on what is on the disk."""
         self.life = Life(self.name, self.life.number + 1)
+        self.lives.append(self.life)
         DISKS[self.life] = self.disk
         self.transport = OwnTransport(self.world.wire)
         self.service = None
@@ -167,15 +187,24 @@ class Process:
             self.kill()
             self.start()
 
-    def kill(self) -> None:
-        """SIGKILL: nothing more of it runs, and the kernel closes what it had open."""
+    def do(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Have its service do something, as if it had thought of it itself."""
+        context = contextvars.Context()
+        context.run(LIFE.set, self.life)
+        self.world.loop.create_task(work, context=context)
+
+    def kill(self, *, silently: bool = False) -> None:
+        """SIGKILL: nothing more of it runs. Its kernel closes what it had open, unless that died as well."""
         if not self.life.alive:
             return
         self.world.trace(f"{self.life} dies")
         self.world.loop.kill(self.life)
         self.service = None
         self.disk.let_go()
-        self.transport.close()
+        if silently:
+            self.transport.silence()
+        else:
+            self.transport.close()
         waiting, self.connections = self.connections, []
         for each in waiting:
             if not each.done():
@@ -193,12 +222,22 @@ class Process:
             self.world.trace(f"{self.life} thaws")
             self.world.loop.thaw(self.life)
 
+    def rows(self, query: str) -> list[Any]:
+        """What its database holds, whether it lives or not."""
+        if self._reader is None:
+            path = self.post.folder / f"{self.post.role}.db"
+            self._reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+        return self._reader.execute(query).fetchall()
+
     def _committed(self) -> None:
         self.commits += 1
         self.world.trace(f"{self.life} commit {self.commits}")
+        if self.commits > 1:  # the first one makes the tables' first rows
+            for told in self.world.on_commit:
+                told(self)
 
-    def _at(self, point: str) -> None:
-        if self.on_point is not None and self.life.alive:
+    def at(self, point: str) -> None:
+        if self.on_point is not None and self.life.alive and not self.life.frozen:
             self.on_point(point)
 
 
@@ -221,6 +260,7 @@ class World:
         self.network = Network(self)
         self.wire = MemoryTransport(SimClock(self.loop), self.network.fate)
         self.processes: dict[str, Process] = {}
+        self.on_commit: list[Callable[[Process], None]] = []
         self.on_death: list[Callable[[Process], None]] = []
         self._settle_in()
         for post in self._posts():
@@ -229,10 +269,23 @@ class World:
 
     def chance(self, what: str) -> random.Random:
         """A stream of chance of its own, so that what one thing draws changes nothing elsewhere."""
-        return random.Random(f"{self.seed} {what}")
+        return self.chance_of(self.seed, what)
+
+    @staticmethod
+    def chance_of(seed: object, what: str) -> random.Random:
+        return random.Random(f"{seed} {what}")
 
     def of_role(self, role: str) -> list[Process]:
         return [each for each in self.processes.values() if each.post.role == role]
+
+    def controller(self, process: Process) -> ClusterController | None:
+        """The controller in this process, if it is its zone's."""
+        found = CONTROLLERS.get(process.life)
+        return None if found is None or not process.up or found.deposed.is_set() else found
+
+    def host_id(self, zone: str, local: str) -> str:
+        """A node's id as users see it."""
+        return host_ids.public(zone, local)
 
     def later(self, seconds: float, what: Callable[..., Any], *args: Any) -> None:
         """Let the world itself do something, in nobody's name."""
@@ -275,10 +328,14 @@ class World:
         try:
             return self.loop.run_until_complete(self.loop.create_task(story, context=context))
         finally:
+            # A coroutine that is thrown away runs its `finally`, and some would run for ever: none is, until
+            # the process that runs this world ends.
+            _ENDED.append((self, asyncio.all_tasks(self.loop)))
             for process in self.processes.values():
                 process.life.alive = False
                 process.disk.let_go()
             DISKS.clear()
+            CONTROLLERS.clear()
             shutil.rmtree(self.folder)
 
     def _posts(self) -> list[Post]:
@@ -294,10 +351,17 @@ class World:
                     "cluster": address,
                     "vcpus": shape.vcpus,
                     "memory_mib": shape.memory_mib,
+                    "bandwidth_mbps": shape.bandwidth_mbps,
                     "look_seconds": 30.0,
                 }
                 posts.append(self._post("nc", f"{zone}-{node}", f"nc:{100 * (number + 1) + node}", settings))
-        posts.append(self._post("clc", "clc", "", {"clusters": tuple(clusters), "region": REGION}))
+        settings = {
+            "clusters": tuple(clusters),
+            "region": REGION,
+            "instance_types": TYPES,
+            "max_instances_per_account": shape.quota,
+        }
+        posts.append(self._post("clc", "clc", "", settings))
         return posts
 
     def _post(self, role: str, name: str, address: str, settings: Mapping[str, Any]) -> Post:
@@ -308,9 +372,24 @@ class World:
 
     def _settle_in(self) -> None:
         """Put what is pretended in its place; a run has its process to itself."""
-        sqlite._Committer = Commits  # type: ignore[misc,assignment]
-        sqlite._Line = Line  # type: ignore[misc]
+        product_sqlite._Committer = Commits  # type: ignore[misc,assignment]
+        product_sqlite._Line = Line  # type: ignore[misc]
         clc_app.Protocol = _protocol  # type: ignore[misc,assignment]
+        ClusterController.start = _noted(ClusterController.start)  # type: ignore[method-assign]
+
+
+_ENDED: list[Any] = []
+CONTROLLERS: dict[Life, ClusterController] = {}
+
+
+def _noted(start: Any) -> Any:
+    """Keeps hold of the controller that a cluster's process makes for each of its reigns."""
+
+    async def noting(self: ClusterController) -> None:
+        await start(self)
+        CONTROLLERS[LIFE.get()] = self
+
+    return start if start.__name__ == "noting" else noting
 
 
 @cache

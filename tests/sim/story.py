@@ -1,0 +1,150 @@
+"""One schedule from beginning to end: a cloud, its users, its enemy, then peace and the reckoning."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from mallee.clc.instance import State
+from tests.sim.client import Client, Key
+from tests.sim.invariants import Invariants
+from tests.sim.nemesis import Nemesis
+from tests.sim.runner import Result
+from tests.sim.users import Promises, User, broken_promises
+from tests.sim.workload import chosen
+from tests.sim.world import Shape, World
+
+PEACE = 75.0  # seconds after the last fault in which everything must have come to rest
+QUIET = 2.0  # seconds between two looks at whether it has
+
+
+@dataclass
+class Schedule:
+    """What chance has decided for one seed before it begins."""
+
+    seed: Any
+    shape: Shape
+    users: int
+    deeds: int  # of each user
+
+    @classmethod
+    def of(cls, seed: Any, world_chance: Any) -> Schedule:
+        chance = world_chance
+        shape = Shape(
+            zones=chance.choice([1, 1, 1, 2]),
+            nodes=chance.choice([2, 2, 3]),
+            vcpus=chance.choice([2, 3, 4]),
+            bandwidth_mbps=chance.choice([30.0, 100.0, 1000.0]),
+            quota=chance.choice([0, 0, 0, 3, 5]),
+        )
+        return cls(seed, shape, chance.choice([1, 2, 3]), chance.choice([4, 6, 9]))
+
+
+class Story:
+    """The people and the enemy of one world."""
+
+    def __init__(self, world: World, schedule: Schedule) -> None:
+        self.world = world
+        self.schedule = schedule
+        self.watch = Invariants(world, schedule.shape.quota)
+        self.nemesis = Nemesis(world, self.watch)
+        self.promises = Promises()
+        self.users: list[User] = []
+
+    async def begin(self) -> None:
+        """Everybody is up, and every account is there."""
+        for process in self.world.processes.values():
+            process.start()
+        while not all(process.up for process in self.world.processes.values()) or not self._attended():
+            await asyncio.sleep(0.05)
+        first = msgspec.json.decode((self.world.clc.post.folder / "first-key.json").read_bytes())
+        key = Key(first["access_key_id"], first["secret_access_key"], first["account_id"])
+        admin = self._join("admin", key)
+        admin.is_admin = True
+        for number in range(1, self.schedule.users):
+            made = await admin.client("CreateAccount", service="iam", AccountName=f"user-{number}")
+            access = made["AccessKey"]
+            key = Key(access["AccessKeyId"], access["SecretAccessKey"], made["Account"]["AccountId"])
+            self._join(f"user-{number}", key)
+
+    def _attended(self) -> bool:
+        controllers = [self.world.controller(process) for process in self.world.of_role("cc")]
+        return all(
+            controller is not None and len(controller.nodes._lines) == self.world.shape.nodes
+            for controller in controllers
+        )
+
+    def _join(self, name: str, key: Key) -> User:
+        user = User(self.world, name, Client(self.world, name, key), self.watch, self.promises)
+        self.users.append(user)
+        return user
+
+    async def tell(self) -> None:
+        """The whole story."""
+        await self.begin()
+        looking = asyncio.ensure_future(self._look())
+        self.nemesis.begin()
+        enemy = asyncio.ensure_future(self.nemesis.run())
+        await asyncio.gather(*(self._live(user) for user in self.users))
+        enemy.cancel()
+        await self.nemesis.end()
+        self.world.trace("peace")
+        await self._peace()
+        looking.cancel()
+        self._reckon()
+
+    async def _live(self, user: User) -> None:
+        able = chosen(user.chance, admin=user.is_admin)
+        weights = [choice.weight for choice in able]
+        pause = user.chance.choice([0.2, 1.0, 3.0])
+        await user.launch(user.chance.choice([1, 2]))
+        for _ in range(self.schedule.deeds):
+            await asyncio.sleep(user.chance.expovariate(1 / pause))
+            await user.chance.choices(able, weights)[0].deed(user)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            self.watch.look()
+
+    async def _peace(self) -> None:
+        """Until all is at rest, twice in a row, or patience ends."""
+        end, still = self.world.loop.now + PEACE, 0
+        while self.world.loop.now < end and still < 2:
+            await asyncio.sleep(QUIET)
+            still = still + 1 if self._all_up() and not self.watch.unrest() else 0
+
+    def _all_up(self) -> bool:
+        return all(process.up for process in self.world.processes.values()) and self._attended()
+
+    def _reckon(self) -> None:
+        self.watch.at_rest()
+        clc = self.world.clc
+        states = {name: State(state) for name, state in clc.rows("SELECT id, state FROM instances")}
+        tags = {(r, k): v for r, k, v in clc.rows("SELECT resource_id, key, value FROM tags")}
+        for what in broken_promises(self.promises, states, tags):
+            self.watch.broken("I12", what)
+        kept = {name for (name,) in clc.rows("SELECT name FROM key_pairs")}
+        for name in sorted(self.promises.keys - kept):
+            self.watch.broken("I12", f"the key pair {name} is gone")
+        for alarm in self.world.trace.alarms:
+            self.watch.broken("I18", alarm)
+
+
+def simulate(seed: Any, tell: Any = None) -> Result:
+    """One seed, from the beginning to the reckoning."""
+    schedule = Schedule.of(seed, World.chance_of(seed, "schedule of users"))
+    world = World(seed, schedule.shape, tell)
+    story = Story(world, schedule)
+    world.run(story.tell())
+    stats = {
+        "virtual": world.loop.now,
+        "steps": float(world.loop.steps),
+        "messages": float(world.network.messages),
+        "instances": float(len(story.promises.launched)),
+        "migrations": float(len(story.promises.migrations)),
+    }
+    return Result(seed, story.watch.violations, world.trace.digest, stats)
