@@ -4,6 +4,8 @@
 another S3). The database is the truth: bytes that no row names are garbage.
 """
 
+from mallee.walrus.store.blobs import Blobs, Damaged
+from mallee.walrus.store.blobs.files import Files
 from mallee.walrus.store.documents import (
     ALWAYS,
     NULL,
@@ -24,17 +26,23 @@ from mallee.walrus.store.documents import (
     Usage,
     Version,
 )
+from mallee.walrus.store.ground import Ground
+from mallee.walrus.store.metrics import StoreMetrics
 from mallee.walrus.store.store import Reading, Store, Writing
 
 __all__ = [
     "ALWAYS",
     "NULL",
+    "Blobs",
     "Bucket",
     "Claim",
     "Conditions",
+    "Damaged",
     "Deleted",
     "Doomed",
     "Encryption",
+    "Files",
+    "Ground",
     "Listed",
     "Lock",
     "NewObject",
@@ -43,6 +51,7 @@ __all__ = [
     "PartsPage",
     "Reading",
     "Store",
+    "StoreMetrics",
     "Upload",
     "UploadsPage",
     "Usage",

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
+from mallee.walrus.db.contents import ContentRow
+
 Versioning = Literal["", "Enabled", "Suspended"]
 ChecksumType = Literal["", "COMPOSITE", "FULL_OBJECT"]
 NULL = "null"  # the version id of what was written without versioning
@@ -109,8 +111,7 @@ class Version:
         size: in bytes, as the client sent it.
         encryption: empty, `AES256` (SSE-S3) or `customer` (SSE-C).
         parts: how many the object was uploaded in; 0 for one that was put whole.
-        content: the store's name of the bytes; 16 bytes, empty for a delete marker.
-        inline: a small object's stored bytes, found along with it.
+        content: where its bytes are; the store's own business. None for a delete marker.
     """
 
     bucket: str
@@ -131,8 +132,7 @@ class Version:
     acl: bytes = b""
     tags: Mapping[str, str] = field(default_factory=dict)
     lock: Lock = Lock()
-    content: bytes = field(default=b"", repr=False)
-    inline: bytes | None = field(default=None, repr=False)
+    content: ContentRow | None = field(default=None, repr=False)
 
     @property
     def modified(self) -> datetime:

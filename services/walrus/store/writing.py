@@ -1,0 +1,84 @@
+"""Bytes on their way in: kept in memory while they are few, written to a blob when they are more."""
+
+from __future__ import annotations
+
+from mallee.kernel.file_system import Bytes
+from mallee.walrus.db.contents import ContentRow
+from mallee.walrus.store import sealing
+from mallee.walrus.store.blobs import Incoming, Sums
+from mallee.walrus.store.documents import Encryption
+from mallee.walrus.store.ground import Ground
+
+
+class Arrival:
+    """What `Store.begin` gives.
+
+    Attributes:
+        size: written so far, as the client sent it.
+        checked: its conditions held when it began.
+    """
+
+    def __init__(
+        self, ground: Ground, encryption: Encryption | None, *, checked: bool = False, large: bool = False
+    ) -> None:
+        self._ground = ground
+        self.name = ground.new_name()
+        self.size = 0
+        self.checked = checked
+        self.encryption = encryption
+        self.crypt = b""
+        self._sealer: sealing.Sealer | None = None
+        self._held = bytearray()
+        self._incoming: Incoming | None = ground.blobs.create(self.name) if large else None
+        self._done = False
+        ground.written.add(self.name)
+        if encryption is not None:
+            key, self.crypt = sealing.new_key(ground.box, ground.entropy, encryption.customer_key)
+            self._sealer = sealing.Sealer(key)
+
+    async def write(self, block: Bytes) -> None:
+        self.size += len(block)
+        await self._store(block if self._sealer is None else self._sealer.add(block))
+
+    async def finish(self, *, inline: bool = True) -> ContentRow:
+        """The content, durable but for its row. Raises Fault UNAVAILABLE."""
+        if self._sealer is not None:
+            await self._store(self._sealer.end())
+        if self._incoming is None and not inline:
+            await self._begin_blob()
+        if self._incoming is None:
+            sums = Sums()
+            sums.add(self._held)
+            held = bytes(self._held)
+            return ContentRow(self.name, 1, self.size, len(held), sums.end(), self.crypt, None, held)
+        blob = await self._incoming.finish()
+        return ContentRow(self.name, 1, self.size, blob.size, blob.crcs, self.crypt, None, None)
+
+    def settle(self) -> None:
+        """A row names it: it is no longer this writer's."""
+        self._done = True
+        self._ground.written.discard(self.name)
+
+    async def discard(self) -> None:
+        if self._done:
+            return
+        self._done = True
+        if self._incoming is not None:
+            await self._ground.outlive(self._incoming.discard())
+        self._ground.written.discard(self.name)
+
+    async def _store(self, data: Bytes) -> None:
+        if self._incoming is None and len(self._held) + len(data) <= self._ground.inline:
+            self._held += data
+            return
+        if self._incoming is None:
+            await self._begin_blob()
+        assert self._incoming is not None
+        if data:
+            await self._incoming.write(data)
+
+    async def _begin_blob(self) -> None:
+        self._incoming = self._ground.blobs.create(self.name)
+        if self._held:
+            await self._incoming.write(self._held)
+            self._held = bytearray()
