@@ -25,6 +25,6 @@ s3 = S3Table()
 
 def operations() -> S3Table:
     """Every operation; adding a file to this package is all that a new family needs."""
-    for found in pkgutil.iter_modules(__path__, f"{__name__}."):
+    for found in pkgutil.walk_packages(__path__, f"{__name__}."):
         importlib.import_module(found.name)
     return s3

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from mallee.walrus.access.authorise import source_of
 from mallee.walrus.api import Req, s3
-from mallee.walrus.api.bucket_encryption import encrypts_by_default
 from mallee.walrus.api.conditions import READING, check, writing
 from mallee.walrus.api.finding import find
 from mallee.walrus.api.headers import (
@@ -20,6 +19,7 @@ from mallee.walrus.api.headers import (
     kept,
     version_id,
 )
+from mallee.walrus.api.settings.encryption import encrypts_by_default
 from mallee.walrus.api.writes import NEW, new_object
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import Call, Result

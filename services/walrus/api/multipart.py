@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mallee.walrus.api import CUSTOMER_KEY, OBJECT, Req, s3
-from mallee.walrus.api.bucket_encryption import encrypts_by_default
 from mallee.walrus.api.conditions import byte_range, writing
 from mallee.walrus.api.copies import SOURCE, source
 from mallee.walrus.api.headers import (
@@ -19,7 +18,8 @@ from mallee.walrus.api.headers import (
     unquoted,
     version_id,
 )
-from mallee.walrus.api.lifecycle_rules import aborting, expiration
+from mallee.walrus.api.settings.encryption import encrypts_by_default
+from mallee.walrus.api.settings.lifecycle_rules import aborting, expiration
 from mallee.walrus.api.writes import DEFAULT_CHECKSUM, NEW, new_object, states_checksum
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import Call, Result

@@ -9,7 +9,7 @@ from mallee.walrus.api import CUSTOMER_KEY, OBJECT, Req, s3
 from mallee.walrus.api.conditions import READING, byte_range, check
 from mallee.walrus.api.finding import find
 from mallee.walrus.api.headers import checksums, customer_key, encrypted, etag, shown, version_id
-from mallee.walrus.api.lifecycle_rules import expiration
+from mallee.walrus.api.settings.lifecycle_rules import expiration
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import Call, Result
 from mallee.walrus.store import Lock, Part, Version

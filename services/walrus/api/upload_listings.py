@@ -6,8 +6,8 @@ from typing import Any
 
 from mallee.walrus.access import acl
 from mallee.walrus.api import BUCKET, CUSTOMER_KEY, OBJECT, Req, s3
-from mallee.walrus.api.lifecycle_rules import aborting
 from mallee.walrus.api.listings import common, moment, page_size
+from mallee.walrus.api.settings.lifecycle_rules import aborting
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import Call, Result
 from mallee.walrus.store import PartsPage, Upload, UploadsPage

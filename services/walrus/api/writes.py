@@ -9,7 +9,6 @@ from mallee.walrus.access import acl
 from mallee.walrus.access.authorise import ENFORCED, block_of, ownership_of
 from mallee.walrus.access.public import are_public
 from mallee.walrus.api import CUSTOMER_KEY, OBJECT, Req, s3
-from mallee.walrus.api.bucket_encryption import encrypts_by_default
 from mallee.walrus.api.conditions import writing
 from mallee.walrus.api.headers import (
     CHECKSUMS,
@@ -23,8 +22,9 @@ from mallee.walrus.api.headers import (
     storage_class,
     version_id,
 )
-from mallee.walrus.api.lifecycle_rules import expiration
-from mallee.walrus.api.locks import LOCKING, new_lock
+from mallee.walrus.api.settings.encryption import encrypts_by_default
+from mallee.walrus.api.settings.lifecycle_rules import expiration
+from mallee.walrus.api.settings.locks import LOCKING, new_lock
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import Call, Result
 from mallee.walrus.front.digests import HEADERS

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mallee.walrus.access.cors import CORS, check
-from mallee.walrus.api import BUCKET, Req, documents, s3
+from mallee.walrus.api import BUCKET, Req, s3
+from mallee.walrus.api.settings import documents
 from mallee.walrus.front.call import Call, Result
 
 

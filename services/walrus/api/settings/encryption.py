@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from mallee.walrus.api import BUCKET, Req, documents, s3
+from mallee.walrus.api import BUCKET, Req, s3
 from mallee.walrus.api.headers import check_algorithm
+from mallee.walrus.api.settings import documents
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import Call, Result
 from mallee.walrus.store import Bucket

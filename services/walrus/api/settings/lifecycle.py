@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from mallee.walrus.api import BUCKET, Req, documents, s3
-from mallee.walrus.api.lifecycle_rules import LIFECYCLE
+from mallee.walrus.api import BUCKET, Req, s3
+from mallee.walrus.api.settings import documents
+from mallee.walrus.api.settings.lifecycle_rules import LIFECYCLE
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import Call, Result
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from mallee.walrus.api import BUCKET, OBJECT, Req, documents, s3
+from mallee.walrus.api import BUCKET, OBJECT, Req, s3
 from mallee.walrus.api.finding import find
 from mallee.walrus.api.headers import checked_tags, version_id
+from mallee.walrus.api.settings import documents
 from mallee.walrus.front.call import Call, Result
 
 TAGGING: Final = "tagging"

@@ -11,8 +11,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast
 
-from mallee.walrus.api import BUCKET, OBJECT, Req, documents, s3
+from mallee.walrus.api import BUCKET, OBJECT, Req, s3
 from mallee.walrus.api.finding import find
+from mallee.walrus.api.settings import documents
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import Call, Result
 from mallee.walrus.store import Bucket, Lock

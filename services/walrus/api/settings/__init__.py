@@ -1,0 +1,1 @@
+"""What is set on a bucket, or kept beside an object: a module per kind of setting."""
