@@ -118,7 +118,7 @@ class Nodes:
         row = self._registered(hello)
         host = self._ledger.inventory.hosts[row.number]
         host.silent = False
-        self._renewed[row.number] = self._ledger.clock.boot()
+        self._heard_of(row.number)
         self._fenced.discard(row.number)
         self._ledger.inventory.touch(host)
         line = Line(row.number)
@@ -146,11 +146,16 @@ class Nodes:
         """Extend the lease, and let the node know."""
         if line.closed or not self._may_grant:
             return
-        self._renewed[line.number] = self._ledger.clock.boot()
+        self._heard_of(line.number)
         host = self._ledger.inventory.hosts[line.number]
         if host.lost:
             self._set_lost(host, lost=False)
         line.grant(sequence)
+
+    def _heard_of(self, number: int) -> None:
+        # Not earlier than what a predecessor may still grant: its line may be the node's next one.
+        now = self._ledger.clock.boot()
+        self._renewed[number] = max(self._renewed.get(number, now), now)
 
     def send(self, number: int, order: Order) -> None:
         """Put an order on the node's line; with none, the next Hello brings it."""

@@ -170,3 +170,20 @@ async def test_a_successor_gives_every_node_the_time_for_which_its_predecessor_m
     await zone.clock.advance(LEASE)
     assert zone.cc.nodes.is_fenced(0)
     await zone.stop()
+
+
+async def test_a_node_that_was_heard_of_is_given_that_time_as_well(tmp_path: Path) -> None:
+    """Its next line may be to the predecessor again, which grants on: found by the model of the lease."""
+    config = CcConfig(zone="z", database="shared", lease_seconds=LEASE, hold_seconds=HOLD)
+    zone = await AZone(f"sqlite:///{tmp_path}/cc.db", config=config).start()
+    node = await zone.join("n")
+    await zone.stop()
+    zone.holder = "another"
+    await zone.start()
+    await zone.dial(node)
+    await zone.renew(node)
+    await zone.clock.advance(HOLD + LEASE - 1)
+    assert not zone.cc.nodes.is_fenced(0)
+    await zone.clock.advance(LEASE + 2)
+    assert zone.cc.nodes.is_fenced(0)
+    await zone.stop()
