@@ -26,7 +26,7 @@ from mallee.aws.protocol import Protocol, envelope
 from mallee.aws.server import Front
 from mallee.aws.service import Service
 from mallee.aws.throttle import Limit, Limits, ResourceLimit
-from mallee.clc import bootstrap, enrolment, identity, service
+from mallee.clc import bootstrap, enrolment, service
 from mallee.clc.api import ec2, iam, sts
 from mallee.clc.audit.auditor import LOOK_SECONDS, Auditor
 from mallee.clc.audit.metrics import AuditMetrics
@@ -39,12 +39,13 @@ from mallee.clc.config import ClcConfig
 from mallee.clc.db import METADATA
 from mallee.clc.enrolment import Enrolment, Renewal
 from mallee.clc.facts import Facts
-from mallee.clc.identity import IdentityEdge
 from mallee.clc.instance_types import InstanceTypes
 from mallee.clc.keys import Keys
 from mallee.clc.reconcile.siblings import BEAT_SECONDS, Siblings
 from mallee.clc.reconcile.sweeps import Sweeps
 from mallee.clc.rendered import Rendered
+from mallee.clc.s3.identity import ACCESS as IDENTITY_ACCESS
+from mallee.clc.s3.identity import IdentityEdge
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.db.metrics import DatabaseMetrics
@@ -196,7 +197,7 @@ class CloudController:
         ]
         if self._authority is not None:
             register.append(partial(add_EnrolmentServiceServicer_to_server, Renewal(self._authority)))
-        access = service.ACCESS | identity.ACCESS | enrolment.RENEWAL_ACCESS
+        access = service.ACCESS | IDENTITY_ACCESS | enrolment.RENEWAL_ACCESS
         served = await self._transport.serve(self._me, self._config.address, *register, access=access)
         starting.push_async_callback(served.close, grace=1.0)
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from mallee.aws.sigv4 import signing_key
-from mallee.clc import identity as edge
 from mallee.clc.db import accounts
 from mallee.clc.db.accounts import AccessKey, Account
 from mallee.clc.db.metadata import metadata
-from mallee.clc.identity import IdentityEdge
 from mallee.clc.keys import Keys
+from mallee.clc.s3 import identity as edge
+from mallee.clc.s3.identity import IdentityEdge
 from mallee.kernel.clock import ManualClock
 from mallee.kernel.db import Database
 from mallee.kernel.entropy import SeededEntropy
