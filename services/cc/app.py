@@ -132,7 +132,6 @@ class ClusterController:
             Fault: the address is in use, or the database cannot be read.
         """
         before = await self.ledger.open(self._holder)
-        self.placing.open()
         succeeds = before.holder not in {NOBODY, self._holder}
         self.nodes.open(held_on=self.config.hold_seconds if succeeds else 0.0)
         await self.desk.open()

@@ -50,6 +50,7 @@ class Ledger:
         self.live: dict[str, Live] = {}
         self.sightings = Sightings()
         self.left: dict[int, set[str]] = {}
+        self.claimed: set[str] = set()  # whose capacity no order has bound yet
         self._quiet: set[str] = set()
         self.nodes = Book[int, NodeRow](nodes.save, _never, self._node_changed)
         self.placements = Book[str, Placement](
@@ -132,6 +133,10 @@ class Ledger:
 
     def _placement_changed(self, instance_id: str, old: Placement | None, new: Placement | None) -> None:
         self._quiet.discard(instance_id)
+        if new is not None and new.claimed:
+            self.claimed.add(instance_id)
+        else:
+            self.claimed.discard(instance_id)
         if old is not None and old.left_host >= 0:
             self.left[old.left_host].discard(instance_id)
         if new is None:

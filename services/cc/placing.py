@@ -62,12 +62,6 @@ class Placing:
         self._claim_seconds = claim_seconds
         self._deadlines: dict[str, float] = {}
 
-    def open(self) -> None:
-        """After a start every claim found has its whole time again."""
-        for row in self._ledger.placements.rows.values():
-            if row.claimed:
-                self._deadlines[row.instance_id] = self._due()
-
     async def place(self, asks: Sequence[Ask]) -> list[Outcome]:
         """Claim for each ask, or refuse it whole. Asking again for the same instances is answered alike."""
         outcomes = [self._claim_group(ask) for ask in asks]
@@ -81,6 +75,10 @@ class Placing:
 
     async def sweep(self) -> None:
         """Take back what nobody bound in time."""
+        # Which claims there are is asked of the rows: what was given back, or bound, in a transaction that came to
+        # nothing is a claim again, and so is what was found at the start. Each has its whole time from here on.
+        claimed = self._ledger.claimed
+        self._deadlines = {each: self._deadlines.get(each, self._due()) for each in claimed}
         now = self._ledger.clock.boot()
         self._give_back([instance_id for instance_id, due in self._deadlines.items() if due <= now])
         await self._ledger.journal.commit()
@@ -97,6 +95,7 @@ class Placing:
             updated_ms=self._ledger.now_ms(),
         )
         self._ledger.placements.put(row.instance_id, claimed)
+        self._deadlines[row.instance_id] = self._due()
         return claimed
 
     def _due(self) -> float:
@@ -123,7 +122,6 @@ class Placing:
                     row._replace(vcpus=kind.resources.vcpus, memory_mib=kind.resources.memory_mib), host
                 )
             )
-            self._deadlines[instance_id] = self._due()
         placed = tuple(Placed(row.instance_id, f"h-{row.host}", row.generation) for row in held)
         return Outcome(ask.group_id, placed)
 
@@ -164,7 +162,6 @@ class Placing:
     def _give_back(self, instance_ids: Sequence[str]) -> None:
         book = self._ledger.placements
         for instance_id in instance_ids:
-            self._deadlines.pop(instance_id, None)
             row = book.rows.get(instance_id)
             if row is None or not row.claimed:
                 continue

@@ -46,6 +46,31 @@ async def test_an_unbound_claim_lapses(zone: AZone) -> None:
     assert zone.free() == [Resources(3, 3072)]
 
 
+@pytest.mark.parametrize("lost", ["release", "lapse", "binding"])
+async def test_a_claim_lapses_though_a_transaction_about_it_was_lost(
+    zone: AZone, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    async def full(_work: object) -> None:
+        raise Fault(Kind.UNAVAILABLE, "The database does not answer.")
+
+    node = await zone.join("n1")
+    await zone.place("i-1")
+    with monkeypatch.context() as patch:
+        if lost != "release":
+            await zone.pass_time(58, node)
+        patch.setattr(zone.db, "transact", full)
+        if lost == "release":
+            with pytest.raises(Fault):
+                await zone.cc.placing.release(["i-1"])
+        if lost == "binding":
+            with pytest.raises(Fault):
+                await zone.wish("i-1", 1)
+        await zone.clock.advance(3)
+    await zone.pass_time(63, node)
+    assert zone.cc.ledger.placements.rows == {}
+    assert zone.free() == [Resources(4, 4096)]
+
+
 async def test_release_gives_back_claims_alone(zone: AZone) -> None:
     await zone.join("n1")
     await zone.run("i-1")
