@@ -210,6 +210,10 @@ def _claim(request: Arrived, folded: Mapping[bytes, bytes]) -> Claim | None:
             "InvalidRequest",
             "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
         )
+    if header is not None and header.count(ALGORITHM.encode()) > 1:
+        refuse(
+            "AuthorizationHeaderMalformed", "The authorization header is malformed; there are two of them."
+        )
     if header is not None and b"x-amz-date" not in folded and b"date" not in folded:
         refuse("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
     try:
