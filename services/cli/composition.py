@@ -210,8 +210,9 @@ def _nc(post: Post, me: Identity, world: World) -> Service:
     from mallee.nc.app import NodeController
     from mallee.nc.config import NcConfig
 
+    posted = {"guest_folder": str(post.folder / "guests")} | _listening(post)
     return NodeController(
-        world.settings(NcConfig, "nc", _listening(post)),
+        world.settings(NcConfig, "nc", posted),
         me,
         database=_sqlite(post),
         clock=world.clock,

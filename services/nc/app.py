@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
 import structlog
 
-from mallee.domain.guest import Resources
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.entropy import Entropy
@@ -18,11 +18,10 @@ from mallee.kernel.rpc import Channel, Identity, Served, Transport
 from mallee.nc.attendance import Attendance
 from mallee.nc.config import NcConfig
 from mallee.nc.db import MIGRATIONS, metadata
-from mallee.nc.db.fakes import FakeRow, FakeStore
 from mallee.nc.db.tombstones import Graveyard
-from mallee.nc.drivers.fake import FakeDriver, FakeHost
+from mallee.nc.driver import Driver
+from mallee.nc.drivers import choice
 from mallee.nc.drivers.fake_knobs import Knobs
-from mallee.nc.drivers.fake_migration import CopyRules
 from mallee.nc.guests import Guests
 from mallee.nc.lease import Lease
 from mallee.nc.migration import Migrations
@@ -69,6 +68,7 @@ class NodeController:
         self._entropy = entropy
         self._transport = transport
         self._durable = durable
+        self._boot_id: Callable[[str], str] = str
         self._served: Served | None = None
         self._channels: dict[str, Channel] = {}
         self._tasks: list[asyncio.Task[Any]] = []
@@ -94,24 +94,22 @@ class NodeController:
         self._stack.push_async_callback(db.close)
         graveyard = Graveyard(db, self._clock)
         await graveyard.load()
-        store = FakeStore(db)
-        self._stack.push_async_callback(store.settle)
-        found = await store.load()
-        host = _host(self._config)
-        for name in self._config.node_names(self._me.name):
-            self.nodes[name] = await self._node(name, host, store, found.get(name, {}), graveyard)
+        drivers, self._boot_id = await choice.open_drivers(
+            self._config,
+            self._me,
+            db,
+            self.knobs,
+            clock=self._clock,
+            entropy=self._entropy,
+            stack=self._stack,
+        )
+        for name, driver in drivers.items():
+            self.nodes[name] = await self._node(name, driver, graveyard)
         await self._serve()
         self._attend()
 
-    async def _node(
-        self, name: str, host: FakeHost, store: FakeStore, rows: dict[Any, FakeRow], graveyard: Graveyard
-    ) -> Node:
+    async def _node(self, name: str, driver: Driver, graveyard: Graveyard) -> Node:
         clock, entropy = self._clock, self._entropy
-        driver = FakeDriver(
-            name, store, rows, clock=clock, entropy=entropy, host=host, knobs=self.knobs[name]
-        )
-        await driver.open()
-        self._stack.push_async_callback(driver.close)
         guests = Guests(name, driver, graveyard, clock)
         self._stack.push_async_callback(guests.close)
         await guests.look()
@@ -136,8 +134,7 @@ class NodeController:
         for node in self.nodes.values():
             attendance = Attendance(
                 node,
-                # Pretend hosts do not reboot: their guests are as they were however often we start.
-                boot_id=f"fake-{node.name}",
+                boot_id=self._boot_id(node.name),
                 address=self.address,
                 channel=self._to_cluster(),
                 clock=self._clock,
@@ -189,12 +186,3 @@ def _told(task: asyncio.Task[Any]) -> None:
     """A task for ever that ended by itself is our bug, and must be heard of."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("a task of the node controller died", exc_info=error)
-
-
-def _host(config: NcConfig) -> FakeHost:
-    return FakeHost(
-        config.cpu_model,
-        Resources(config.vcpus, config.memory_mib),
-        0.0 if config.instant else config.start_seconds,
-        CopyRules(config.bandwidth_mbps, instant=config.instant),
-    )

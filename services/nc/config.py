@@ -19,13 +19,23 @@ class NcConfig:
             are called `<name>.1`, `<name>.2` ...
         connection_each: every node reaches the cluster controller over a TCP connection of its own,
             as nodes on machines of their own would.
-        hypervisor: `fake`.
-        vcpus, memory_mib, cpu_model: what each node offers.
+        hypervisor: `fake` or `libvirt`.
+        vcpus, memory_mib, cpu_model: what each fake node offers.
         start_seconds: how long a pretend guest takes to run.
         instant: pretend guests take no time at all, for test suites.
         bandwidth_mbps: of each node's line for migrations, megabits a second.
         lease_seconds: how long a restarted controller lets adopted guests run unconfirmed.
         look_seconds: how often the inventory is read again, for what nobody announced.
+        libvirt_uri: of the daemon whose guests are this node's.
+        guest_folder: where stands what belongs to real guests; empty for a folder beside the database.
+        image_folder: where images lie that real guests boot from.
+        accelerator: `kvm`, `qemu` for software emulation, or `auto`: KVM where a guest really makes
+            progress with it.
+        guest_cpu: the processor that real guests see, by QEMU's name. Guests only move between nodes
+            that have the same.
+        machine: QEMU's machine, with a version when hosts with different QEMUs are to exchange guests.
+        bridge: of the host, that real guests are plugged into; empty for none.
+        migration_host: where other nodes' hypervisors reach this host; empty for the host of `address`.
     """
 
     zone: str = "local-1a"
@@ -42,10 +52,22 @@ class NcConfig:
     bandwidth_mbps: float = 10_000.0
     lease_seconds: float = 10.0
     look_seconds: float = 30.0
+    libvirt_uri: str = "qemu:///system"
+    guest_folder: str = ""
+    image_folder: str = "/var/lib/mallee/images"
+    accelerator: str = "auto"
+    guest_cpu: str = "qemu64"
+    machine: str = "q35"
+    bridge: str = ""
+    migration_host: str = ""
 
     def __post_init__(self) -> None:
-        if self.hypervisor != "fake":
-            raise _wrong("hypervisor", self.hypervisor, "Give fake; it is the only one there is yet.")
+        if self.hypervisor not in {"fake", "libvirt"}:
+            raise _wrong("hypervisor", self.hypervisor, "Give fake or libvirt.")
+        if self.hypervisor == "libvirt" and self.fake_nodes != 1:
+            raise _wrong("fake_nodes", self.fake_nodes, "A host with real guests is one node: leave it away.")
+        if self.accelerator not in {"auto", "kvm", "qemu"}:
+            raise _wrong("accelerator", self.accelerator, "Give auto, kvm or qemu.")
         for name in ("fake_nodes", "vcpus", "memory_mib"):
             if not 1 <= getattr(self, name) <= 1 << 30:
                 raise _wrong(name, getattr(self, name), "Give 1 or more.")

@@ -1,0 +1,92 @@
+"""The hypervisors of a process's nodes, as the operator chose them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from mallee.domain.guest import Resources
+from mallee.kernel.clock import Clock
+from mallee.kernel.db import Database
+from mallee.kernel.entropy import Entropy
+from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.rpc import Identity
+from mallee.nc.config import NcConfig
+from mallee.nc.db.fakes import FakeStore
+from mallee.nc.driver import Driver
+from mallee.nc.drivers.fake import FakeDriver, FakeHost
+from mallee.nc.drivers.fake_knobs import Knobs
+from mallee.nc.drivers.fake_migration import CopyRules
+
+BootId = Callable[[str], str]
+"""The name of a node -> what changes when its host has rebooted, and its guests are gone."""
+
+
+async def open_drivers(
+    config: NcConfig,
+    me: Identity,
+    db: Database,
+    knobs: Mapping[str, Knobs],
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    stack: AsyncExitStack,
+) -> tuple[Mapping[str, Driver], BootId]:
+    """A driver for each node, open; `stack` closes them.
+
+    Raises:
+        Fault: UNAVAILABLE when the hypervisor does not answer; INVALID when its library is missing.
+    """
+    if config.hypervisor == "libvirt":
+        return {me.name: await _libvirt(config, me, clock, stack)}, _hosts_boot_id
+    store = FakeStore(db)
+    stack.push_async_callback(store.settle)
+    found = await store.load()
+    host = _fake_host(config)
+    drivers: dict[str, Driver] = {}
+    for name in config.node_names(me.name):
+        rows = found.get(name, {})
+        driver = FakeDriver(name, store, rows, clock=clock, entropy=entropy, host=host, knobs=knobs[name])
+        await driver.open()
+        stack.push_async_callback(driver.close)
+        drivers[name] = driver
+    # Pretend hosts do not reboot: their guests are as they were however often we start.
+    return drivers, lambda name: f"fake-{name}"
+
+
+async def _libvirt(config: NcConfig, me: Identity, clock: Clock, stack: AsyncExitStack) -> Driver:
+    try:
+        from mallee.nc.drivers.libvirt.driver import Host, LibvirtDriver
+        from mallee.nc.drivers.libvirt.host import shape_of
+        from mallee.nc.drivers.libvirt.images import LocalImages
+    except ImportError as error:
+        raise Fault(
+            Kind.INVALID,
+            "This node cannot run real guests.",
+            why="The Python library of libvirt is not installed.",
+            fix="apt install libvirt-dev pkg-config gcc python3-dev, then pip install 'mallee[libvirt]'.",
+            code="no-libvirt-python",
+        ) from error
+    guests = Path(config.guest_folder)
+    images = LocalImages(Path(config.image_folder))
+    shape = await shape_of(config)
+    address = config.migration_host or config.address.rpartition(":")[0]
+    host = Host(config.libvirt_uri, shape, address, guests)
+    driver = LibvirtDriver(host, me.cloud, images.boot, clock=clock)
+    await driver.open()
+    stack.push_async_callback(driver.close)
+    return driver
+
+
+def _hosts_boot_id(_node: str) -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _fake_host(config: NcConfig) -> FakeHost:
+    return FakeHost(
+        config.cpu_model,
+        Resources(config.vcpus, config.memory_mib),
+        0.0 if config.instant else config.start_seconds,
+        CopyRules(config.bandwidth_mbps, instant=config.instant),
+    )

@@ -1,0 +1,71 @@
+"""What guests of this host are made of: the accelerator that truly works, the machine by its full name."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from mallee.nc.config import NcConfig
+from mallee.nc.drivers.libvirt.domain import Shape
+from mallee.nc.drivers.libvirt.images import KERNEL
+
+QEMU: Final = "qemu-system-x86_64"
+_PROGRESS: Final = b"Linux version"  # the kernel has come through its decompression and set up its memory
+_PROBE_SECONDS: Final = 8.0
+_log = structlog.get_logger()
+
+
+async def shape_of(config: NcConfig) -> Shape:
+    """The shape of this host's guests; says aloud when they are emulated."""
+    accelerator = config.accelerator
+    if accelerator == "auto":
+        kernel = Path(config.image_folder) / "tiny" / KERNEL
+        accelerator = "kvm" if await kvm_works(kernel) else "qemu"
+    if accelerator == "qemu":
+        _log.warning(
+            "guests of this host are emulated in software, many times slower than with KVM",
+            fix='See `mallee doctor`; with accelerator = "kvm" in [nc] KVM is used unasked.',
+        )
+    return Shape(accelerator, config.machine, config.guest_cpu, config.bridge)
+
+
+async def kvm_works(kernel: Path) -> bool:
+    """Whether a kernel makes progress under KVM.
+
+    The device file does not say so, nor does the firmware: there are hosts, machines in machines
+    among them, on which both work and a kernel hangs.
+    """
+    if not await asyncio.to_thread(lambda: Path("/dev/kvm").exists() and kernel.exists()):
+        return False
+    machine = ("-accel", "kvm", "-machine", "q35", "-m", "128", "-nodefaults", "-display", "none")
+    guest = ("-kernel", str(kernel), "-append", "console=ttyS0 earlyprintk=serial", "-serial", "stdio")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            QEMU,
+            *machine,
+            *guest,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except FileNotFoundError:
+        return False
+    try:
+        return await _says(process, _PROGRESS)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _says(process: asyncio.subprocess.Process, word: bytes) -> bool:
+    assert process.stdout is not None
+    with suppress(TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        async with asyncio.timeout(_PROBE_SECONDS):
+            await process.stdout.readuntil(word)
+            return True
+    return False
