@@ -55,21 +55,18 @@ def read(cloud: TestCloud) -> Truths:
     every = {i["InstanceId"]: i for page in pages for r in page["Reservations"] for i in r["Instances"]}
     hosts = cloud.ec2.get_paginator("describe_hosts").paginate()
     truths = Truths(every, {_name(host): host for page in hosts for host in page["Hosts"]}, copies(cloud))
-    for folder in _folders(cloud, "cc"):
-        for instance, generation, phase in _rows(
-            folder / "cc.db", "SELECT instance_id, generation, phase FROM placements WHERE host >= 0"
-        ):
-            truths.placements[instance] = (generation, phase)
-        truths.reservations += [
-            taker for (taker,) in _rows(folder / "cc.db", "SELECT taker FROM reservations")
-        ]
+    for instance, generation, phase in cloud.zone_rows(
+        "SELECT instance_id, generation, phase FROM placements WHERE host >= 0"
+    ):
+        truths.placements[instance] = (generation, phase)
+    truths.reservations = [taker for (taker,) in cloud.zone_rows("SELECT taker FROM reservations")]
     return truths
 
 
 def copies(cloud: TestCloud) -> list[Copy]:
     """Every guest of every node, from the nodes' own folders."""
     query = "SELECT node, instance_id, generation, phase, migration_id FROM fake_guest"
-    return [Copy(*row) for folder in _folders(cloud, "nc") for row in _rows(folder / "nc.db", query)]
+    return [Copy(*row) for folder in _folders(cloud, "nc") for row in rows(folder / "nc.db", query)]
 
 
 def doubled(cloud: TestCloud) -> list[str]:
@@ -168,6 +165,7 @@ def _folders(cloud: TestCloud, role: str) -> list[Path]:
     return sorted((cloud.folder.root / "services").glob(f"{role}-*"))
 
 
-def _rows(database: Path, query: str) -> list[Any]:
+def rows(database: Path, query: str) -> list[Any]:
+    """What a service's own database says, read beside its process."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as opened:
         return opened.execute(query).fetchall()

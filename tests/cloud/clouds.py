@@ -112,6 +112,13 @@ class TestCloud:
         every = (i for page in pages for r in page["Reservations"] for i in r["Instances"])
         return {i["InstanceId"]: i for i in every if i["State"]["Name"] != "terminated"}
 
+    def zone_rows(self, query: str) -> list[Any]:
+        """Rows of every zone's database."""
+        from tests.cloud.audit import rows
+
+        folders = sorted((self.folder.root / "services").glob("cc-*"))
+        return [row for folder in folders for row in rows(folder / "cc.db", query)]
+
     def clear(self) -> None:
         """Terminate everything there is."""
         ids = list(self.describe())
