@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mallee.aws.pages import Pager
 from mallee.aws.protocol import Protocol
@@ -12,7 +12,7 @@ from mallee.clc.config import ClcConfig
 from mallee.clc.enrolment import Enrolment
 from mallee.clc.instance_types import InstanceTypes
 from mallee.clc.keys import Keys
-from mallee.clc.rendered import Rendered
+from mallee.clc.rendered import Rendered, Stencils
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.entropy import Entropy
@@ -28,6 +28,7 @@ class Cloud:
         keys: the access keys; told when one changes.
         clusters: the zones' cluster controllers.
         rendered: the XML of resources, by (id, version).
+        stencils: the XML of kinds of instances, for those that are launched.
         auditor: compares all books for ever.
         enrolment: takes machines in as nodes, if this cloud does so.
         wire: EC2's wire format, which writes those.
@@ -47,3 +48,4 @@ class Cloud:
     admin_account: str
     auditor: Auditor
     enrolment: Enrolment | None = None
+    stencils: Stencils = field(default_factory=Stencils)

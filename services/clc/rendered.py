@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 from mallee.aws.protocol import Fragment
 
@@ -49,3 +49,26 @@ class Rendered:
         while self.bytes > self._limit and self._kept:
             _, (_, oldest) = self._kept.popitem(last=False)
             self.bytes -= len(oldest) + _OVERHEAD
+
+
+class Stencils:
+    """Texts with gaps, by the kind of what they show; the least recently used go first.
+
+    Args:
+        most: how many are kept.
+    """
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._kept: OrderedDict[Hashable, str] = OrderedDict()
+
+    def get(self, kind: Hashable) -> str | None:
+        text = self._kept.get(kind)
+        if text is not None:
+            self._kept.move_to_end(kind)
+        return text
+
+    def put(self, kind: Hashable, text: str) -> None:
+        self._kept[kind] = text
+        if len(self._kept) > self._most:
+            self._kept.popitem(last=False)

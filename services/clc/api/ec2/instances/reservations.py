@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mallee.aws.protocol import Fragment
-from mallee.clc.api.ec2.instances import view
+from mallee.clc.api.ec2.instances import stencil, view
 from mallee.clc.api.ec2.instances.view import Seen
 from mallee.clc.call import Call
 from mallee.clc.db import instance_search, instances
@@ -26,7 +26,7 @@ Reservation = Fragment | dict[str, Any]
 
 def launched(call: Call, reservation_id: str, seen: Sequence[Seen]) -> dict[str, Any]:
     """RunInstances' answer from what was just written."""
-    fragments = [_render(call, each) for each in seen]
+    fragments = [stencil.render(call, each) for each in seen]
     for each, fragment in zip(seen, fragments, strict=True):
         call.cloud.rendered.put(each.row.id, each.row.version, fragment)
     return _reservation(call, reservation_id, fragments)
@@ -43,7 +43,7 @@ async def described(call: Call, reservation_id: str) -> dict[str, Any]:
 
     seen = await call.cloud.db.read(look)
     seen.sort(key=lambda each: each.details.launch_index)
-    return _reservation(call, reservation_id, [_render(call, each) for each in seen])
+    return _reservation(call, reservation_id, [view.render(call, each) for each in seen])
 
 
 def collect(tx: Tx, call: Call, heads: Sequence[Head]) -> list[Reservation]:
@@ -71,17 +71,12 @@ def _render_rest(tx: Tx, call: Call, wanted: Mapping[str, int], texts: dict[str,
     """Add to `texts` what nobody has asked for in that version before."""
     missing = {key.removesuffix(_WHOLE): key for key in wanted if key not in texts}
     for seen in view.look(tx, call.account, instances.find(tx, list(missing))):
-        key, text = missing[seen.row.id], _render(call, seen)
+        key, text = missing[seen.row.id], view.render(call, seen)
         if key.endswith(_WHOLE):
             whole = _reservation(call, seen.row.reservation_id, [text])
             text = call.cloud.wire.fragment("DescribeInstances", "Reservations", whole)
         texts[key] = text
         call.cloud.rendered.put(key, wanted[key], text)
-
-
-def _render(call: Call, seen: Seen) -> Fragment:
-    shown = view.instance(call, seen)
-    return call.cloud.wire.fragment("DescribeInstances", "Reservations.Instances", shown)
 
 
 def _reservation(call: Call, reservation_id: str, fragments: Sequence[Fragment]) -> dict[str, Any]:

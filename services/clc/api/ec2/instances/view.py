@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mallee.aws.protocol import Fragment
 from mallee.clc.api.ec2.zones import zone_ids
 from mallee.clc.api.times import moment
 from mallee.clc.call import Call
@@ -72,6 +73,11 @@ def tag_set(tagged: Mapping[str, str]) -> list[dict[str, str]]:
 def private_dns(address: str, region: str) -> str:
     """`ip-172-31-0-4.mallee-1.compute.internal`."""
     return f"ip-{address.replace('.', '-')}.{region}.compute.internal" if address else ""
+
+
+def render(call: Call, seen: Seen) -> Fragment:
+    """The instance as an element of an answer."""
+    return call.cloud.wire.fragment("DescribeInstances", "Reservations.Instances", instance(call, seen))
 
 
 def instance(call: Call, seen: Seen) -> dict[str, Any]:
