@@ -39,8 +39,10 @@ class AttendanceEdge(AttendanceServiceServicer):
                 fix=f"Call the node {caller.name}, or {caller.name}.<something>.",
                 code="not-your-name",
             )
-        line = await self._nodes.attend(words.hello(first.hello))
+        renewal = first.renewal.sequence if first.HasField("renewal") else None
+        line = await self._nodes.attend(words.hello(first.hello), renewal)
         listening = asyncio.create_task(self._listen(line, request_iterator))
+        adopting = asyncio.create_task(self._nodes.adopt(line))
         try:
             yield AttendResponse(
                 welcome=Welcome(
@@ -56,16 +58,18 @@ class AttendanceEdge(AttendanceServiceServicer):
         finally:
             self._nodes.leave(line)
             listening.cancel()
-            await asyncio.wait((listening,))
+            adopting.cancel()
+            await asyncio.wait((listening, adopting))
 
     async def _listen(self, line: Line, requests: AsyncIterator[AttendRequest]) -> None:
         try:
             async for request in requests:
                 if request.HasField("renewal"):
                     self._nodes.renew(line, request.renewal.sequence)
-                if request.facts and not line.closed:
-                    facts = [words.guest_fact(fact) for fact in request.facts]
-                    await self._nodes.convergence.learn(line.number, facts)
+                if request.facts:
+                    await self._nodes.learn(line, [words.guest_fact(fact) for fact in request.facts])
+                if request.inventory_end:
+                    self._nodes.compare(line)
         finally:
             line.close()
 
@@ -76,15 +80,17 @@ async def _speak(line: Line) -> AsyncIterator[AttendResponse]:
         await line.woken.wait()
         if line.closed:
             return
-        orders, whole, grant = line.take()
-        granted = Grant(sequence=grant) if grant is not None else None
-        made = [words.order_message(order) for order in orders]
-        if whole:
+        now = line.take()
+        granted = Grant(sequence=now.grant) if now.grant is not None else None
+        made = [words.order_message(order) for order in now.orders]
+        if now.whole:
             # All of them in one message: what is not named in it is unknown to the node.
             yield AttendResponse(grant=granted, orders=Orders(whole=True, orders=made))
         else:
             yield AttendResponse(
-                grant=granted, orders=Orders(orders=made[:ORDERS_A_MESSAGE]) if made else None
+                grant=granted,
+                orders=Orders(orders=made[:ORDERS_A_MESSAGE]) if made else None,
+                say_inventory=now.say_inventory,
             )
             for start in range(ORDERS_A_MESSAGE, len(made), ORDERS_A_MESSAGE):
                 yield AttendResponse(orders=Orders(orders=made[start : start + ORDERS_A_MESSAGE]))

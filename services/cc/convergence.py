@@ -216,7 +216,9 @@ class Convergence:
             return False
         live = Live(fact.generation, fact.phase, fact.cause, fact.moments, fact.reboots)
         if fact.phase not in _ENDS:
-            news = self._ledger.live.get(row.instance_id) != live
+            # What nobody has said yet since the start is as it was written.
+            known = self._ledger.live.get(row.instance_id) or Live(row.generation, Phase(row.phase))
+            news = known != live
             self._ledger.live[row.instance_id] = live
             return news
         if fact.phase is not Phase.TERMINATED and row.power == Power.TERMINATED:

@@ -8,8 +8,9 @@ whatever the two clocks did, it is *fenced*: what ran there may run elsewhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import structlog
 
@@ -22,12 +23,16 @@ from mallee.cc.scheduler.inventory import Host
 from mallee.domain.guest import Phase, Power, Resources
 from mallee.kernel.errors import Fault, Kind
 
+ADOPTED_AT_ONCE = 4
+TURN_SECONDS = 5.0  # after which the next one has its turn as well
+DEAF_SECONDS = 2.0  # between two sweeps, which come twice a second
+_ALIVE = frozenset({Phase.RUNNING, Phase.PAUSED})
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A node says who it is and what it has."""
+    """A node says who it is, and what it has unless that follows."""
 
     node: str
     boot_id: str
@@ -36,44 +41,81 @@ class Hello:
     cpu_model: str
     capacity: Resources
     inventory: Sequence[GuestFact]
+    inventory_follows: bool = False
 
 
 class Line:
-    """What waits to be sent to one attending node: of each copy the latest order, of all grants the latest."""
+    """What waits to be sent to one attending node: of each copy the latest order, of all grants the latest.
 
-    def __init__(self, number: int) -> None:
+    No order leaves before the node's inventory is known, then all of them do, in one message.
+
+    Attributes:
+        was_lost: the lease had lapsed before this line came; it is granted with the orders, not before.
+        heard: every copy that the inventory has named so far, and its phase.
+        complete: the whole inventory is known.
+        over: set when it is, or the line is closed.
+    """
+
+    def __init__(self, number: int, *, was_lost: bool = False) -> None:
         self.number = number
+        self.was_lost = was_lost
+        self.heard: dict[tuple[str, int], Phase] = {}
+        self.complete = False
+        self.over = asyncio.Event()
         self.woken = asyncio.Event()
         self.closed = False
         self._orders: dict[tuple[str, int], Order] = {}
         self._whole = False
         self._grant: int | None = None
+        self._asked = False
+
+    def ask(self) -> None:
+        """Have the node say what it has."""
+        self._asked = True
+        self.woken.set()
 
     def send(self, order: Order) -> None:
         self._orders[order.instance_id, order.generation] = order
-        self.woken.set()
+        if self.complete:
+            self.woken.set()
 
     def send_whole(self, orders: Iterable[Order]) -> None:
-        """Everything the node should have; replaces what waits."""
-        self._orders = {(order.instance_id, order.generation): order for order in orders}
-        self._whole = True
+        """Everything the node should have, with what waits already."""
+        self._orders |= {(order.instance_id, order.generation): order for order in orders}
+        self._whole = self.complete = True
         self.woken.set()
+        self.over.set()
 
     def grant(self, sequence: int) -> None:
         self._grant = sequence
-        self.woken.set()
+        if self.complete or not self.was_lost:
+            self.woken.set()
 
     def close(self) -> None:
         """Another line of this node has come, or the controller ends."""
         self.closed = True
         self.woken.set()
+        self.over.set()
 
-    def take(self) -> tuple[list[Order], bool, int | None]:
-        """Orders, whether they are all, and the renewal to grant: what is to be sent now."""
-        taken = list(self._orders.values()), self._whole, self._grant
-        self._orders, self._whole, self._grant = {}, False, None
+    def take(self) -> Words:
+        """What is to be sent now."""
         self.woken.clear()
+        asked, self._asked = self._asked, False
+        if not self.complete:
+            grant, self._grant = (None, self._grant) if self.was_lost else (self._grant, None)
+            return Words(grant=grant, say_inventory=asked)
+        taken = Words(list(self._orders.values()), self._whole, self._grant)
+        self._orders, self._whole, self._grant = {}, False, None
         return taken
+
+
+class Words(NamedTuple):
+    """Orders, whether they are all, the renewal to grant, and whether the node is asked what it has."""
+
+    orders: Sequence[Order] = ()
+    whole: bool = False
+    grant: int | None = None
+    say_inventory: bool = False
 
 
 class Nodes:
@@ -92,7 +134,12 @@ class Nodes:
         self._touch = touch
         self._lines: dict[int, Line] = {}
         self._renewed: dict[int, float] = {}
+        self._swept = float("inf")
+        self._turns = asyncio.Semaphore(ADOPTED_AT_ONCE)
         self._fenced: set[int] = set()
+        self._returning: set[int] = (
+            set()
+        )  # attend again after their lease had lapsed, and have not said all yet
         self._by_name: dict[str, int] = {}
         self.convergence: Convergence
 
@@ -102,37 +149,82 @@ class Nodes:
         Args:
             held_on: seconds for which a predecessor that may still live may have gone on renewing leases.
         """
-        now = self._ledger.clock.boot() + held_on
+        self._swept = self._ledger.clock.boot()
+        now = self._swept + held_on
         for row in self._ledger.nodes.rows.values():
             self._by_name[row.name] = row.number
             self._renewed[row.number] = now
 
     # Attendance
 
-    async def attend(self, hello: Hello) -> Line:
-        """A node dials in: it gets its host id, and everything that it should have waits on its line.
+    async def attend(self, hello: Hello, sequence: int | None = None) -> Line:
+        """A node dials in: it gets its host id, and its lease goes on before anybody looks at what it has.
+
+        Args:
+            hello: unless its inventory follows, everything that the node should have waits on the line then.
+            sequence: of the renewal that came with it.
 
         Raises:
             Fault: UNAVAILABLE, when that could not be written.
         """
+        number = self._by_name.get(hello.node)
+        was_lost = number is not None and self._ledger.inventory.hosts[number].lost
         row = self._registered(hello)
-        host = self._ledger.inventory.hosts[row.number]
-        host.silent = False
+        if was_lost:
+            self._returning.add(row.number)
         self._heard_of(row.number)
         self._fenced.discard(row.number)
-        self._ledger.inventory.touch(host)
-        line = Line(row.number)
+        line = Line(row.number, was_lost=row.number in self._returning)
         await self._ledger.journal.commit()
+        if was_lost:
+            self._touch(list(self._ledger.inventory.hosts[row.number].takers))
         if (old := self._lines.get(row.number)) is not None:
             old.close()
         self._lines[row.number] = line
-        self._lay_ghosts(host, hello.inventory)
         self._ledger.sightings.begin(row.number)
-        await self.convergence.learn(row.number, hello.inventory)
-        line.send_whole((*line.take()[0], *self._whole_of(host)))
-        self._touch(list(host.takers))
-        self.back(row.number)
+        if sequence is not None and self._may_grant:
+            line.grant(sequence)
+        if not hello.inventory_follows:
+            await self.learn(line, hello.inventory)
+            self.compare(line)
         return line
+
+    async def adopt(self, line: Line) -> None:
+        """Have the node say what it has, when it is its turn: while few are compared, all renew their leases."""
+        async with self._turns:
+            if line.complete or line.closed:
+                return
+            line.ask()
+            try:
+                async with asyncio.timeout(TURN_SECONDS):
+                    await line.over.wait()
+            except TimeoutError:
+                _log.warning("a node is slow to say what it has", node=line.number)
+
+    async def learn(self, line: Line, facts: Sequence[GuestFact]) -> None:
+        """A node says what some of its copies are, as a part of its inventory or because they changed.
+
+        Raises:
+            Fault: as of `Convergence.learn`.
+        """
+        if line.closed:
+            return
+        if not line.complete:
+            line.heard |= {(fact.instance_id, fact.generation): fact.phase for fact in facts}
+        await self.convergence.learn(line.number, facts)
+
+    def compare(self, line: Line) -> None:
+        """The inventory has been said: everything that the node should have goes down its line."""
+        if line.closed or line.complete:
+            return
+        host = self._ledger.inventory.hosts[line.number]
+        self._lay_ghosts(host, line.heard)
+        line.send_whole(self._whole_of(host, line.heard))
+        line.heard = {}
+        host.silent = False
+        self._ledger.inventory.touch(host)
+        self._returning.discard(line.number)
+        self.back(line.number)
 
     def leave(self, line: Line) -> None:
         """The line is down. The lease goes on until it lapses."""
@@ -164,8 +256,17 @@ class Nodes:
             line.send(order)
 
     async def sweep(self) -> None:
-        """Notice leases that ran out."""
+        """Notice leases that ran out.
+
+        Silence counts only while somebody listened. When this process was busy with something else, its own
+        start with thousands of guests or a sleep of the whole machine, renewals wait unread, so every node has
+        that time on top: counting longer than the node does is always safe.
+        """
         now = self._ledger.clock.boot()
+        deaf = now - self._swept
+        self._swept = now
+        if deaf >= DEAF_SECONDS:
+            self._renewed = {number: max(at, min(now, at + deaf)) for number, at in self._renewed.items()}
         for number, renewed in self._renewed.items():
             silence = now - renewed
             host = self._ledger.inventory.hosts[number]
@@ -216,29 +317,34 @@ class Nodes:
         self._by_name[hello.node] = number
         return row
 
-    def _lay_ghosts(self, host: Host, inventory: Sequence[GuestFact]) -> None:
+    def _lay_ghosts(self, host: Host, heard: Iterable[tuple[str, int]]) -> None:
         """Copies that were to be destroyed and are no longer there take no room."""
-        here = {f"ghost:{host.index}:{fact.instance_id}:{fact.generation}" for fact in inventory}
+        here = {f"ghost:{host.index}:{instance_id}:{generation}" for instance_id, generation in heard}
         for taker in [name for name in host.takers if name.startswith("ghost:") and name not in here]:
             self._ledger.inventory.release(taker)
 
-    def _whole_of(self, host: Host) -> Iterable[Order]:
+    def _whole_of(self, host: Host, heard: Mapping[tuple[str, int], Phase]) -> Iterable[Order]:
         rows = self._ledger.placements
         for instance_id in (*host.takers, *self._ledger.left.get(host.index, ())):
             row = rows.durable(instance_id)
             if row is None or row.claimed:
                 continue
             if row.host == host.index:
-                yield order_of(row)
+                order = order_of(row)
+                # A node that has the guest knows what it is like: ten thousand descriptions are heavy.
+                alive = heard.get((instance_id, row.generation)) in _ALIVE
+                yield replace(order, guest=b"") if alive else order
             elif row.host < 0 and row.left_host == host.index and row.phase == Phase.STOPPED:
                 yield Order(instance_id, row.left_generation, row.revision, Power.STOPPED, guest=row.guest)
 
     # What others ask
 
     def attending(self) -> frozenset[int]:
-        """Nodes whose lines are up and whose leases are held."""
+        """Nodes that have said what they have, whose lines are up and whose leases are held."""
         hosts = self._ledger.inventory.hosts
-        return frozenset(number for number in self._lines if not hosts[number].lost)
+        return frozenset(
+            number for number, line in self._lines.items() if line.complete and not hosts[number].lost
+        )
 
     def is_fenced(self, number: int) -> bool:
         """Whether the node's guests are paused for good unless it attends again."""
@@ -256,12 +362,14 @@ class Nodes:
         return row.name, row.address
 
     def state(self, host: Host) -> str:
-        """ready, cordoned, lost or fenced."""
+        """ready, cordoned, silent (holds its lease, but does not attend), lost or fenced."""
         if host.index in self._fenced:
             return "fenced"
         if host.lost:
             return "lost"
-        return "cordoned" if host.cordoned else "ready"
+        if host.cordoned:
+            return "cordoned"
+        return "silent" if host.silent else "ready"
 
     async def cordon(self, number: int, *, cordoned: bool) -> None:
         """Let no new guests come, or let them come again; those that are there stay.

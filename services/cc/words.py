@@ -65,6 +65,7 @@ def hello(message: attendance_pb2.Hello) -> Hello:
         message.cpu_model,
         resources_of(message.capacity),
         [guest_fact(fact) for fact in message.inventory],
+        message.inventory_follows,
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from mallee.cli.plan import HOST
 from mallee.cli.state import StateFolder
@@ -14,7 +14,11 @@ from mallee.kernel.clock import Clock, SystemClock
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.rpc import Identity, Transport
 
-POLL = 0.03  # seconds between two looks at a zone
+FIRST_POLL, LONGEST_POLL = 0.03, 0.5  # seconds between two looks at a zone
+NODES_A_PAGE = 1000
+NAMED = 5  # of those that have not come
+
+_log = structlog.get_logger()
 
 
 def transport_of(keys: Path, cloud: str, clock: Clock, *, found: bool = False) -> Transport:
@@ -69,11 +73,23 @@ async def ask(folder: StateFolder, label: str, address: str, cloud: str) -> None
 
 
 async def nodes_came(
-    transport: Transport, cloud: str, zones: Iterable[tuple[str, str, int]], clock: Clock, *, seconds: float
+    transport: Transport,
+    cloud: str,
+    zones: Iterable[tuple[str, str, Collection[str]]],
+    clock: Clock,
+    *,
+    patience: float,
 ) -> None:
-    """Return when every zone has its nodes.
+    """Return when every zone has its nodes: they attend, and what they have is known.
 
-    `zones`: name, address of the cluster controller, and how many nodes to wait for.
+    As long as nodes come it waits for more of them, however many there are.
+
+    Args:
+        transport: reaches the zones.
+        cloud: the trust domain.
+        zones: name, address of the cluster controller, and the names of the nodes.
+        clock: measures and waits.
+        patience: seconds without any node that came.
 
     Raises:
         TimeoutError: some did not come.
@@ -81,35 +97,49 @@ async def nodes_came(
     from mallee.rpc.cluster_pb2_grpc import ClusterServiceStub
 
     me = Identity(cloud, "clc", "clc")
-    until = clock.monotonic() + seconds
-    for zone, address, wanted in zones:
+    for zone, address, names in zones:
         channel = transport.connect(me, address, expect="cc")
-        came = 0
+        stub = ClusterServiceStub(channel)
+        missing, until, wait = set(names), clock.monotonic() + patience, FIRST_POLL
         try:
-            async with asyncio.timeout(max(0.0, until - clock.monotonic())):
-                while came < wanted:
-                    async with aclosing(_ready_nodes(ClusterServiceStub(channel))) as counts:
-                        async for came in counts:
-                            if came >= wanted:
-                                break
-                    await clock.sleep(POLL)
-        except TimeoutError as late:
-            raise TimeoutError(f"{wanted - came} of {wanted} nodes of {zone} have not come.") from late
+            while missing:
+                came = missing & await _attending(stub, until - clock.monotonic())
+                missing -= came
+                if came:
+                    until, wait = clock.monotonic() + patience, FIRST_POLL
+                    _log.info("nodes come", zone=zone, missing=len(missing))
+                elif clock.monotonic() >= until:
+                    raise TimeoutError(_who(zone, missing, len(names), patience))
+                if missing:
+                    await clock.sleep(wait)
+                    wait = min(2 * wait, LONGEST_POLL)
         finally:
             await channel.close()
 
 
-async def _ready_nodes(stub: Any) -> AsyncGenerator[int, None]:
-    """How many nodes are ready, each time that changes; ends when the zone cannot be asked just now.
+async def _attending(stub: Any, seconds: float) -> set[str]:
+    """The names of the nodes that attend; none while the zone cannot be asked."""
+    from mallee.rpc.cluster_pb2 import ListNodesRequest
 
-    One watch is kept, because each begins with all that the zone holds.
-    """
-    from mallee.rpc.cluster_pb2 import WatchRequest
-
+    names, after = set[str](), ""
     try:
-        async for message in stub.Watch(WatchRequest()):
-            if message.HasField("zone"):
-                yield message.zone.nodes_ready
+        while page := (
+            await stub.ListNodes(
+                ListNodesRequest(max_results=NODES_A_PAGE, after_host_id=after), timeout=max(1.0, seconds)
+            )
+        ).nodes:
+            names |= {node.name for node in page if node.state in {"ready", "cordoned"}}
+            after = page[-1].host_id
     except Fault as fault:
         if fault.kind is not Kind.UNAVAILABLE:
             raise
+    return names
+
+
+def _who(zone: str, missing: Collection[str], wanted: int, patience: float) -> str:
+    shown = sorted(missing)[:NAMED]
+    more = f" and {len(missing) - len(shown)} more" if len(missing) > len(shown) else ""
+    return (
+        f"{len(missing)} of {wanted} nodes of {zone} have not come: {', '.join(shown)}{more}. "
+        f"Nobody came for {patience:g} s. Look in their logs."
+    )

@@ -41,6 +41,12 @@ class Member:
         return self.name.removeprefix(f"{self.role}-")
 
     @property
+    def node_names(self) -> list[str]:
+        """What its nodes are called."""
+        own = self.own_name
+        return [own] if self.nodes == 1 else [f"{own}.{number}" for number in range(1, self.nodes + 1)]
+
+    @property
     def address(self) -> str:
         return f"{HOST}:{self.port}"
 

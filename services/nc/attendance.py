@@ -24,6 +24,7 @@ from mallee.rpc.attendance_pb2_grpc import AttendanceServiceStub
 
 GATHER_SECONDS = 0.005  # facts that fall within it go up together
 FACTS_A_MESSAGE = 2_000
+INVENTORY_A_MESSAGE = 250
 
 
 class Attendance:
@@ -50,6 +51,8 @@ class Attendance:
         self._renew_seconds = 3.0
         self._lapsed = asyncio.Event()
         self._due = False  # the lease wants to be renewed
+        self._asked = asyncio.Event()  # for the inventory
+        self._stir = asyncio.Event()  # something is to be said before it is
 
     async def run(self) -> NoReturn:
         """Attend until cancelled."""
@@ -68,6 +71,7 @@ class Attendance:
 
     async def _attend(self, stream: Any) -> None:
         self._lapsed.clear()
+        self._asked.clear()
         self._due = False
         await stream.write(self._hello())
         async with (
@@ -88,7 +92,6 @@ class Attendance:
 
     def _hello(self) -> AttendRequest:
         node = self._node
-        node.guests.take_news()  # the inventory says it, and the orders will ask for what it does not say
         return AttendRequest(
             hello=Hello(
                 node=node.name,
@@ -97,7 +100,7 @@ class Attendance:
                 hypervisor=node.capabilities.hypervisor,
                 cpu_model=node.capabilities.cpu_model,
                 capacity=resources_message(node.capabilities.capacity),
-                inventory=[fact_message(fact) for fact in node.guests.facts()],
+                inventory_follows=True,
                 version=__version__,
             ),
             renewal=Renewal(sequence=node.lease.send()),
@@ -111,27 +114,47 @@ class Attendance:
                     self._node.lease.set_seconds(answer.welcome.lease_seconds)
             if answer.HasField("grant") and self._node.lease.grant(answer.grant.sequence):
                 self._node.guests.renew()
+            if answer.say_inventory:
+                self._asked.set()
+                self._stir.set()
             if answer.HasField("orders"):
                 orders = (order_of(each) for each in answer.orders.orders)
                 self._node.guests.take_orders(_known(orders), whole=answer.orders.whole)
 
     async def _write(self, stream: Any) -> None:
         """The one writer: a stream takes one message at a time."""
-        guests, lease = self._node.guests, self._node.lease
+        guests = self._node.guests
         async with _beside(self._pace()):
+            while not self._asked.is_set():
+                await self._stir.wait()
+                self._stir.clear()
+                if self._due:
+                    await stream.write(self._renewal(AttendRequest()))
+            await self._say_all(stream)
             while True:
                 await guests.news.wait()
                 if not self._due:
                     await self._clock.sleep(GATHER_SECONDS)
-                message = AttendRequest()
-                if self._due:
-                    self._due = False
-                    message.renewal.sequence = lease.send()
                 facts = [fact_message(fact) for fact in guests.take_news()]
-                message.facts.extend(facts[:FACTS_A_MESSAGE])
-                await stream.write(message)
+                await stream.write(self._renewal(AttendRequest(facts=facts[:FACTS_A_MESSAGE])))
                 for first in range(FACTS_A_MESSAGE, len(facts), FACTS_A_MESSAGE):
                     await stream.write(AttendRequest(facts=facts[first : first + FACTS_A_MESSAGE]))
+
+    async def _say_all(self, stream: Any) -> None:
+        """The inventory, in parts between which leases are renewed, this one and those of others."""
+        guests = self._node.guests
+        guests.take_news()  # the inventory says it, and the orders will ask for what it does not say
+        for part in guests.inventory(INVENTORY_A_MESSAGE):
+            message = AttendRequest(facts=[fact_message(fact) for fact in part])
+            await stream.write(self._renewal(message))
+        await stream.write(AttendRequest(inventory_end=True))
+
+    def _renewal(self, message: AttendRequest) -> AttendRequest:
+        """The message, with a renewal if one is due."""
+        if self._due:
+            self._due = False
+            message.renewal.sequence = self._node.lease.send()
+        return message
 
     async def _pace(self) -> None:
         """Have the lease renewed, from a random point on, so that a thousand nodes renew evenly.
@@ -142,6 +165,7 @@ class Attendance:
             await self._clock.sleep(self._entropy.uniform(0.3, 1.0) * self._renew_seconds)
         while True:
             self._due = True
+            self._stir.set()
             self._node.guests.news.set()
             await self._clock.sleep(self._renew_seconds)
 

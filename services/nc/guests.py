@@ -8,7 +8,7 @@ instance that nobody named is paused and reported, never destroyed on the word o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -71,7 +71,7 @@ class Guests:
         named = set()
         for order in orders:
             named.add(order.key.instance_id)
-            self._take(order)
+            self._take(order, whole=whole)
         if not whole:
             return
         for key in [key for key, migration_id in self._migrating.items() if not migration_id]:
@@ -84,7 +84,7 @@ class Guests:
                     self._tell(one, generation)
             self._wake(one)
 
-    def _take(self, order: Order) -> None:
+    def _take(self, order: Order, *, whole: bool) -> None:
         instance_id, generation = order.key
         if generation <= self._graveyard.ended(self.node, instance_id):
             if (dying := self._instances.get(instance_id)) is not None and generation in dying.copies:
@@ -102,7 +102,9 @@ class Guests:
         one.order = order
         if not self._migrating.get(order.key, "moving"):
             del self._migrating[order.key]
-        self._tell(one, generation)
+        # All orders come as the answer to the inventory: who runs as he should was said to run in it.
+        if not (whole and one.step is None and _is_as_ordered(one.copies.get(generation), order)):
+            self._tell(one, generation)
         if one.step is not None and interrupts(order, one.step):
             self._restart(one)
         else:
@@ -200,9 +202,21 @@ class Guests:
 
     # What goes up.
 
+    def inventory(self, size: int) -> Iterator[Sequence[Fact]]:
+        """Everything that is here, `size` guests at a time, each as it is when its part is taken.
+
+        What appears or goes while the parts are taken is news.
+        """
+        ids = list(self._instances)
+        for first in range(0, len(ids), size):
+            found = (self._instances.get(each) for each in ids[first : first + size])
+            yield [
+                self._fact(one, generation) for one in found if one is not None for generation in one.copies
+            ]
+
     def facts(self) -> Sequence[Fact]:
         """Everything that is here now."""
-        return [self._fact(one, generation) for one in self._instances.values() for generation in one.copies]
+        return next(self.inventory(max(1, len(self._instances))), [])
 
     def take_news(self) -> Sequence[Fact]:
         """What changed since it was last taken; of each guest the latest alone."""
@@ -386,6 +400,12 @@ class Guests:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _is_as_ordered(copy: Copy | None, order: Order) -> bool:
+    if copy is None or copy.phase is not Phase.RUNNING or order.power is not Power.RUNNING:
+        return False
+    return copy.cause is None and copy.reboots >= order.reboots
 
 
 def _copy(found: Found) -> Copy:

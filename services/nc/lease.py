@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from mallee.kernel.clock import Clock
 
+LATE_SECONDS = 0.1
 KEPT_SENDINGS = 64  # a grant for an older renewal would have lapsed anyway
 
 
@@ -58,6 +59,9 @@ class Lease:
             if left > 0:
                 told = False
                 await self._clock.sleep(left)
+                if self._clock.boot() - self._until >= LATE_SECONDS:
+                    # Whoever wakes so late was busy, and the grant that came meanwhile is read in a moment.
+                    await self._clock.sleep(LATE_SECONDS)
                 continue
             if not told:
                 told = True

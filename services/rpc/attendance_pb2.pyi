@@ -8,17 +8,19 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AttendRequest(_message.Message):
-    __slots__ = ("hello", "renewal", "facts")
+    __slots__ = ("hello", "renewal", "facts", "inventory_end")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     RENEWAL_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
+    INVENTORY_END_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     renewal: Renewal
     facts: _containers.RepeatedCompositeFieldContainer[GuestFact]
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., renewal: _Optional[_Union[Renewal, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[GuestFact, _Mapping]]] = ...) -> None: ...
+    inventory_end: bool
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., renewal: _Optional[_Union[Renewal, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[GuestFact, _Mapping]]] = ..., inventory_end: _Optional[bool] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("node", "boot_id", "address", "hypervisor", "cpu_model", "capacity", "inventory", "version")
+    __slots__ = ("node", "boot_id", "address", "hypervisor", "cpu_model", "capacity", "inventory", "version", "inventory_follows")
     NODE_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +29,7 @@ class Hello(_message.Message):
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    INVENTORY_FOLLOWS_FIELD_NUMBER: _ClassVar[int]
     node: str
     boot_id: str
     address: str
@@ -35,7 +38,8 @@ class Hello(_message.Message):
     capacity: _common_pb2.Resources
     inventory: _containers.RepeatedCompositeFieldContainer[GuestFact]
     version: str
-    def __init__(self, node: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., hypervisor: _Optional[str] = ..., cpu_model: _Optional[str] = ..., capacity: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., inventory: _Optional[_Iterable[_Union[GuestFact, _Mapping]]] = ..., version: _Optional[str] = ...) -> None: ...
+    inventory_follows: bool
+    def __init__(self, node: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., hypervisor: _Optional[str] = ..., cpu_model: _Optional[str] = ..., capacity: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., inventory: _Optional[_Iterable[_Union[GuestFact, _Mapping]]] = ..., version: _Optional[str] = ..., inventory_follows: _Optional[bool] = ...) -> None: ...
 
 class Renewal(_message.Message):
     __slots__ = ("sequence",)
@@ -64,14 +68,16 @@ class GuestFact(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., generation: _Optional[int] = ..., revision: _Optional[int] = ..., phase: _Optional[_Union[_common_pb2.Phase, str]] = ..., cause: _Optional[_Union[_common_pb2.Cause, _Mapping]] = ..., moments: _Optional[_Iterable[_Union[_common_pb2.Moment, _Mapping]]] = ..., reboots: _Optional[int] = ..., resources: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ...) -> None: ...
 
 class AttendResponse(_message.Message):
-    __slots__ = ("welcome", "grant", "orders")
+    __slots__ = ("welcome", "grant", "orders", "say_inventory")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
     ORDERS_FIELD_NUMBER: _ClassVar[int]
+    SAY_INVENTORY_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     grant: Grant
     orders: Orders
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., orders: _Optional[_Union[Orders, _Mapping]] = ...) -> None: ...
+    say_inventory: bool
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., orders: _Optional[_Union[Orders, _Mapping]] = ..., say_inventory: _Optional[bool] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("host_id", "lease_seconds", "renew_seconds")

@@ -198,7 +198,7 @@ class AZone:
             for node in self.nodes:
                 if node.line is None or node.line.closed:
                     continue
-                orders, _, _ = node.line.take()
+                orders = node.line.take().orders
                 node.orders += orders
                 facts = [fact for order in orders for fact in _carry_out(node, order)]
                 if facts:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mallee.cc.nodes import ADOPTED_AT_ONCE
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.rpc import Channel, Identity
 from mallee.rpc import attendance_pb2, cluster_pb2, common_pb2
@@ -29,7 +30,9 @@ def clc(zone: AZone) -> ClusterServiceStub:
 class Line:
     """A node's side of `Attend`."""
 
-    def __init__(self, zone: AZone, peer: str, node: str, *inventory: attendance_pb2.GuestFact) -> None:
+    def __init__(
+        self, zone: AZone, peer: str, node: str, *inventory: attendance_pb2.GuestFact, follows: bool = False
+    ) -> None:
         self._up: asyncio.Queue[attendance_pb2.AttendRequest] = asyncio.Queue()
         hello = attendance_pb2.Hello(
             node=node,
@@ -39,8 +42,9 @@ class Line:
             cpu_model="m",
             capacity=common_pb2.Resources(vcpus=4, memory_mib=4096),
             inventory=inventory,
+            inventory_follows=follows,
         )
-        self.say(hello=hello)
+        self.say(hello=hello, renewal=attendance_pb2.Renewal(sequence=1) if follows else None)
         self.down = AttendanceServiceStub(channel(zone, "nc", peer)).Attend(self._requests())
 
     def say(self, **message: Any) -> None:
@@ -54,6 +58,20 @@ class Line:
         message = await self.down.read()
         assert isinstance(message, attendance_pb2.AttendResponse), message
         return message
+
+    async def greeted(self) -> int:
+        """Welcome and the lease, in whatever order; which renewal was granted."""
+        assert (await self.next()).HasField("welcome")
+        return (await self.granted()).sequence
+
+    async def granted(self) -> attendance_pb2.Grant:
+        while not (message := await self.next()).HasField("grant"):
+            assert not message.HasField("orders")
+        return message.grant
+
+    async def asked(self) -> None:
+        while not (await self.next()).say_inventory:
+            pass
 
     async def orders(self) -> attendance_pb2.Orders:
         while not (message := await self.next()).HasField("orders"):
@@ -109,6 +127,87 @@ async def test_a_node_attends_and_an_instance_runs(zone: AZone, clc: ClusterServ
     assert [(n.host_id, n.name, n.state, n.free.vcpus) for n in nodes] == [("h-0", "host.1", "ready", 3)]
     assert [(i.instance_id, i.phase) for i in nodes[0].instances] == [("i-1", "running")]
     line.close()
+
+
+def a_fact(number: int, phase: common_pb2.Phase = common_pb2.PHASE_RUNNING) -> attendance_pb2.GuestFact:
+    return attendance_pb2.GuestFact(instance_id=f"i-{number}", generation=1, phase=phase, resources=SIZE)
+
+
+async def test_the_lease_is_granted_before_the_inventory_is_known(zone: AZone) -> None:
+    node = await zone.join("n1")
+    await zone.run("i-1")
+    await zone.run("i-2")
+    await zone.restart()
+    line = Line(zone, "n1", "n1", follows=True)
+    assert await line.greeted() == 1
+    line.say(facts=[a_fact(1)])
+    line.say(renewal=attendance_pb2.Renewal(sequence=2))
+    assert (await line.granted()).sequence == 2
+    assert not zone.cc.nodes.attending()
+
+    line.say(facts=[a_fact(2, common_pb2.PHASE_STOPPED)], inventory_end=True)
+    orders = await line.orders()
+    assert orders.whole
+    sent = {order.instance_id: bool(order.guest) for order in orders.orders}
+    assert sent == {"i-1": False, "i-2": True}  # who runs needs no description, who starts anew does
+    assert zone.cc.nodes.attending() == {0}
+    assert node.line is None
+    line.close()
+
+
+async def test_few_are_asked_for_their_inventory_at_once_and_all_renew(zone: AZone) -> None:
+    lines = [Line(zone, f"n{number}", f"n{number}", follows=True) for number in range(ADOPTED_AT_ONCE + 2)]
+    asked, others = lines[:ADOPTED_AT_ONCE], lines[ADOPTED_AT_ONCE:]
+    for line in lines:
+        assert await line.greeted() == 1
+    for line in asked:
+        await line.asked()
+    for line in others:
+        line.say(renewal=attendance_pb2.Renewal(sequence=2))
+        assert (await line.next()).grant.sequence == 2
+    asked[0].say(inventory_end=True)
+    await others[0].asked()
+    asked[1].close()  # who hangs up has had its turn
+    await others[1].asked()
+    for line in lines:
+        line.close()
+
+
+async def test_orders_wait_for_the_inventory(zone: AZone) -> None:
+    await zone.join("n1")
+    await zone.run("i-1")
+    await zone.restart()
+    line = Line(zone, "n1", "n1", follows=True)
+    assert (await line.next()).HasField("welcome")
+    clc = ClusterServiceStub(channel(zone, "clc", "clc"))
+    end = cluster_pb2.DesiredInstance(instance_id="i-1", revision=2, power=common_pb2.POWER_TERMINATED)
+    await clc.Converge(cluster_pb2.ConvergeRequest(instances=[end]))
+    assert (await line.granted()).sequence == 1
+    line.say(facts=[a_fact(1)], inventory_end=True)
+    orders = await line.orders()
+    assert orders.whole
+    assert [(order.instance_id, order.power) for order in orders.orders] == [
+        ("i-1", common_pb2.POWER_TERMINATED)
+    ]
+    line.close()
+
+
+async def test_a_lost_node_gets_its_lease_with_its_orders(zone: AZone) -> None:
+    await zone.join("n1")
+    await zone.run("i-1")
+    await zone.pass_time(11)
+    line = Line(zone, "n1", "n1", follows=True)
+    assert (await line.next()).HasField("welcome")
+    line.close()
+    again = Line(zone, "n1", "n1", follows=True)  # a second Hello is no way around it
+    assert (await again.next()).HasField("welcome")
+    asked = await again.next()
+    assert (asked.say_inventory, asked.HasField("grant")) == (True, False)
+    again.say(renewal=attendance_pb2.Renewal(sequence=2))
+    again.say(facts=[a_fact(1)], inventory_end=True)
+    answer = await again.next()
+    assert (answer.orders.whole, answer.grant.sequence) == (True, 2)
+    again.close()
 
 
 async def test_a_node_may_not_attend_in_another_name(zone: AZone) -> None:

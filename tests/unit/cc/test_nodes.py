@@ -1,9 +1,12 @@
 """Nodes come, fall silent, and come back: leases, ghosts and strangers."""
 
+from pathlib import Path
+
 import pytest
 
 from mallee.cc.nodes import covers
 from mallee.domain.guest import Phase, Power, Resources
+from mallee.kernel.clock import ManualClock
 from mallee.kernel.errors import Fault
 from tests.unit.cc.a_zone import AZone
 
@@ -108,7 +111,7 @@ async def test_a_copy_of_a_generation_that_was_never_given_out_is_a_stranger(zon
     node.guests = {("i-1", 9): Phase.RUNNING}
     await zone.dial(node)
     assert node.line is not None
-    orders, whole, _ = node.line.take()
+    orders, whole, *_ = node.line.take()
     assert whole
     assert [(order.generation, order.power) for order in orders] == [(1, Power.RUNNING)]
 
@@ -140,7 +143,7 @@ async def test_whole_orders_name_the_stopped_too(zone: AZone) -> None:
     await zone.obey()
     await zone.dial(node)
     assert node.line is not None
-    orders, whole, _ = node.line.take()
+    orders, whole, *_ = node.line.take()
     assert whole
     assert {(order.instance_id, order.power) for order in orders} == {
         ("i-1", Power.STOPPED),
@@ -163,3 +166,28 @@ def test_a_certificate_covers_its_own_name_and_those_below() -> None:
     assert covers("node", "node.17")
     assert not covers("node", "node17")
     assert not covers("node.17", "node")
+
+
+class Deaf(ManualClock):
+    """A clock whose time can go on while nobody does anything."""
+
+    async def skip(self, seconds: float) -> None:
+        self._elapsed += seconds
+        await self.settle()
+
+
+async def test_silence_counts_only_while_somebody_listened(tmp_path: Path) -> None:
+    clock = Deaf()
+    zone = await AZone(f"sqlite:///{tmp_path}/cc.db", clock=clock).start()
+    node = await zone.join("n1")
+    await zone.run("i-1")
+    await zone.clock.advance(4)
+    await clock.skip(20)  # a long pause of this process; what the node said meanwhile waits in the socket
+    await zone.clock.advance(1)
+    assert zone.cc.nodes.state(zone.cc.ledger.inventory.hosts[0]) == "ready"
+    await zone.renew(node)
+    await zone.clock.advance(9)
+    assert zone.cc.nodes.state(zone.cc.ledger.inventory.hosts[0]) == "ready"
+    await zone.clock.advance(2)
+    assert zone.cc.nodes.state(zone.cc.ledger.inventory.hosts[0]) == "lost"
+    await zone.stop()

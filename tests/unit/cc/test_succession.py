@@ -163,7 +163,7 @@ async def test_a_successor_gives_every_node_the_time_for_which_its_predecessor_m
     zone.holder = "another"
     await zone.start()
     await zone.clock.advance(HOLD + LEASE - 1)
-    assert zone.cc.nodes.state(zone.cc.ledger.inventory.hosts[0]) == "ready"
+    assert zone.cc.nodes.state(zone.cc.ledger.inventory.hosts[0]) == "silent"
     await zone.clock.advance(2)
     assert zone.cc.nodes.state(zone.cc.ledger.inventory.hosts[0]) == "lost"
     assert not zone.cc.nodes.is_fenced(0)

@@ -134,3 +134,16 @@ async def test_the_zone_is_told_at_most_twice_a_second(zone: AZone) -> None:
     listening.cancel()
     await asyncio.wait((listening,))
     await listener.close()
+
+
+async def test_a_restart_is_no_news_of_what_goes_on(zone: AZone) -> None:
+    node = await zone.join("n1")
+    await zone.run("i-1")
+    await zone.clock.advance(3)  # its phase is written
+    await zone.restart()
+    listener = Listener(zone)
+    assert [fact.phase for part in await listener.snapshot() for fact in part.facts] == [Phase.RUNNING]
+    await zone.dial(node)
+    await zone.run("i-2")
+    assert [fact.instance_id for fact in (await listener.facts()).facts] == ["i-2"]
+    await listener.close()

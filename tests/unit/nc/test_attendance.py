@@ -72,7 +72,8 @@ async def test_a_restarted_node_keeps_its_guests_running_and_names_them(zone: Zo
     await zone.restart("a")
     assert await here(zone) == {KEY: Phase.RUNNING}
     await until(zone.clock, lambda: len(zone.cluster.hellos) == 2)
-    assert [fact.instance_id for fact in zone.cluster.hellos[1].inventory] == ["i-1"]
+    await until(zone.clock, lambda: len(zone.cluster.inventories["a"]) == 2)
+    assert zone.cluster.inventories["a"][1] == ["i-1"]
     assert zone.cluster.hellos[0].boot_id == zone.cluster.hellos[1].boot_id
 
 
@@ -119,3 +120,42 @@ async def test_one_process_is_many_nodes(tmp_path: Path) -> None:
         name: {keys[name]: Phase.RUNNING} for name in names
     }
     await zone.close()
+
+
+@pytest.mark.parametrize("what", ["asks", "knows"])
+async def test_the_lease_goes_on_while_the_inventory_waits(zone: Zone, what: str) -> None:
+    setattr(zone.cluster, what, False)
+    await zone.restart("a")
+    await zone.clock.advance(60)
+    assert await here(zone) == {KEY: Phase.RUNNING}
+    assert len(zone.cluster.hellos) == 2
+
+
+async def test_a_node_that_restarts_in_a_partition_wakes_nobody_without_a_lease(zone: Zone) -> None:
+    await zone.close_cluster()
+    await zone.clock.advance(11)
+    assert await here(zone) == {KEY: Phase.PAUSED}
+    await zone.restart("a")
+    await zone.clock.advance(9)  # it holds what its predecessor may have held, which names nobody
+    assert await here(zone) == {KEY: Phase.PAUSED}
+    await zone.clock.advance(30)
+    assert await here(zone) == {KEY: Phase.PAUSED}
+
+    zone.cluster.grants = False
+    await zone.open_cluster()
+    await until(zone.clock, lambda: len(zone.cluster.inventories["a"]) == 2)
+    await zone.clock.advance(30)  # named, but its lease is not granted
+    assert await here(zone) == {KEY: Phase.PAUSED}
+    zone.cluster.grants = True
+    await zone.becomes("a", KEY, "running")
+
+
+async def test_a_lease_alone_wakes_nobody_either(zone: Zone) -> None:
+    await zone.close_cluster()
+    await zone.clock.advance(11)
+    zone.cluster.knows = False
+    await zone.open_cluster()
+    await zone.restart("a")
+    await until(zone.clock, lambda: len(zone.cluster.hellos) == 2)
+    await zone.clock.advance(30)
+    assert await here(zone) == {KEY: Phase.PAUSED}

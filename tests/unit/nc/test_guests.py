@@ -224,8 +224,12 @@ async def test_what_still_runs_is_adopted_and_runs_on(world: World) -> None:
     assert [(fact.key, fact.phase) for fact in world.guests.facts()] == [(KEY, Phase.RUNNING)]
     await world.clock.advance(5)
     assert await phases(world.driver) == {KEY: Phase.RUNNING}
+    world.guests.take_news()
     world.order(reboots=1, revision=4, whole=True)
-    await world.becomes(Phase.RUNNING, revision=4)
+    await world.clock.advance(5)
+    assert await phases(world.driver) == {KEY: Phase.RUNNING}
+    assert world.guests.take_news() == []  # the inventory has said it, and nothing is different
+    assert [fact.revision for fact in world.guests.facts()] == [4]
     assert (await world.driver.console("i-1")).count(b"Linux version") == 1
 
 

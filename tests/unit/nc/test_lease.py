@@ -65,6 +65,32 @@ async def test_grants_out_of_order_never_shorten(clock: ManualClock, lease: Leas
     assert lease.held
 
 
+class Deaf(ManualClock):
+    """A clock whose time can go on while nobody does anything."""
+
+    def skip(self, seconds: float) -> None:
+        self._elapsed += seconds
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_who_wakes_too_late_reads_what_came_meanwhile_and_waits_no_longer(*, waits: bool) -> None:
+    clock, told = Deaf(), list[float]()
+    lease = Lease(clock, 10.0)
+    watching = asyncio.ensure_future(lease.watch(lambda: told.append(clock.boot())))
+    await clock.settle()
+    await clock.advance(5)
+    sequence = lease.send()
+    clock.skip(7)  # busy until 12; the grant came at 6
+    await clock.advance(0.05)
+    if waits:
+        assert lease.grant(sequence)
+    await clock.advance(0.1)
+    assert told == ([] if waits else [pytest.approx(12.1)])
+    await clock.advance(3)
+    assert told == [pytest.approx(15.0 if waits else 12.1)]
+    watching.cancel()
+
+
 async def test_what_was_not_sent_grants_nothing(clock: ManualClock, lease: Lease) -> None:
     sequence = lease.send()
     assert lease.grant(sequence)

@@ -26,10 +26,18 @@ PHASES = common_pb2.Phase
 
 
 class Cluster(AttendanceServiceServicer):
-    """Says Welcome, grants while `grants`, and hands out `orders`; remembers what it heard."""
+    """Says Welcome, grants while `grants`, and hands out `orders`; remembers what it heard.
+
+    Attributes:
+        inventories: of each node the instances that it named after each Hello.
+        asks: whether nodes are asked what they have.
+        knows: while False an inventory is never the whole one, so that orders do not come.
+    """
 
     def __init__(self) -> None:
         self.grants = True
+        self.knows = self.asks = True
+        self.inventories: dict[str, list[list[str]]] = {}
         self.orders: dict[str, dict[str, attendance.GuestOrder]] = {}
         self.hellos: list[attendance.Hello] = []
         self.messages = 0
@@ -40,19 +48,22 @@ class Cluster(AttendanceServiceServicer):
         first = await anext(aiter(request_iterator))
         node = first.hello.node
         self.hellos.append(first.hello)
-        self._hear(node, first.hello.inventory)
         line = self._lines[node] = asyncio.Queue()
         welcome = attendance.Welcome(host_id=f"h-{node}", lease_seconds=10, renew_seconds=3)
-        await context.write(attendance.AttendResponse(welcome=welcome))
-        whole = attendance.Orders(whole=True, orders=self.orders.get(node, {}).values())
-        await context.write(attendance.AttendResponse(orders=whole))
+        await context.write(attendance.AttendResponse(welcome=welcome, say_inventory=self.asks))
         telling = asyncio.ensure_future(self._tell(line, context))
+        inventory: list[str] = []
         try:
             self._grant(line, first)
             async for message in request_iterator:
                 self.messages += 1
                 self._hear(node, message.facts)
+                inventory += [fact.instance_id for fact in message.facts]
                 self._grant(line, message)
+                if message.inventory_end and self.knows:
+                    self.inventories.setdefault(node, []).append(inventory)
+                    whole = attendance.Orders(whole=True, orders=self.orders.get(node, {}).values())
+                    line.put_nowait(attendance.AttendResponse(orders=whole))
         finally:
             telling.cancel()
 

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import DescribeHostsRequestTypeDef, ModifyHostsRequestTypeDef
 
 # A node that lost its lease may come back; one that was fenced will not without help.
-_STATES = {"ready": "available", "cordoned": "available", "lost": "under-assessment"}
+_STATES = {
+    "ready": "available",
+    "cordoned": "available",
+    "silent": "available",
+    "lost": "under-assessment",
+}
 
 
 LOOKS: Looks = {
