@@ -218,6 +218,7 @@ def _nc(post: Post, me: Identity, world: World) -> Service:
         clock=world.clock,
         entropy=world.entropy,
         transport=world.transport,
+        leases=post.folder / "leases",
     )
 
 

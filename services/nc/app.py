@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ from mallee.nc.drivers import choice
 from mallee.nc.drivers.fake_knobs import Knobs
 from mallee.nc.guests import Guests
 from mallee.nc.lease import Lease
+from mallee.nc.lease_file import LeaseFile
 from mallee.nc.migration import Migrations
 from mallee.nc.node import Node
 from mallee.nc.service import ACCESS, Introspection, Nodes, NodeService, PageSink
@@ -42,6 +44,7 @@ class NodeController:
         database: where its guests and tombstones are, e.g. `sqlite:////var/lib/mallee/nc/nc.db`.
         clock, entropy, transport: the world.
         durable: False in tests and simulation, see `Database.open`.
+        leases: the file of its nodes' deadlines; without one a restart begins a new lease.
 
     Attributes:
         nodes: by name, once started.
@@ -58,6 +61,7 @@ class NodeController:
         entropy: Entropy,
         transport: Transport,
         durable: bool = True,
+        leases: Path | None = None,
     ) -> None:
         self.nodes: dict[str, Node] = {}
         self.knobs = {name: Knobs() for name in config.node_names(me.name)}
@@ -68,6 +72,8 @@ class NodeController:
         self._entropy = entropy
         self._transport = transport
         self._durable = durable
+        self._lease_path = leases
+        self._lease_file: LeaseFile | None = None
         self._boot_id: Callable[[str], str] = str
         self._served: Served | None = None
         self._channels: dict[str, Channel] = {}
@@ -92,6 +98,9 @@ class NodeController:
             self._database, metadata=metadata, migrations=MIGRATIONS, durable=self._durable
         )
         self._stack.push_async_callback(db.close)
+        if self._lease_path is not None:
+            self._lease_file = LeaseFile(self._lease_path)
+            self._stack.callback(self._lease_file.close)
         graveyard = Graveyard(db, self._clock)
         await graveyard.load()
         drivers, self._boot_id = await choice.open_drivers(
@@ -110,13 +119,19 @@ class NodeController:
 
     async def _node(self, name: str, driver: Driver, graveyard: Graveyard) -> Node:
         clock, entropy = self._clock, self._entropy
-        guests = Guests(name, driver, graveyard, clock)
+        lease = self._lease(name)
+        guests = Guests(name, driver, graveyard, clock, held=lease.held)
         self._stack.push_async_callback(guests.close)
         await guests.look()
         migrations = Migrations(name, driver, guests, graveyard, entropy)
         self._stack.callback(migrations.close)
-        lease = Lease(clock, self._config.lease_seconds)
         return Node(name, driver, await driver.capabilities(), guests, lease, migrations)
+
+    def _lease(self, name: str) -> Lease:
+        seconds, file = self._config.lease_seconds, self._lease_file
+        if file is None:
+            return Lease(self._clock, seconds)
+        return Lease(self._clock, seconds, until=file.deadline(name), keep=partial(file.keep, name))
 
     async def _serve(self) -> None:
         nodes = Nodes(self.nodes)

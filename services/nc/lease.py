@@ -2,10 +2,11 @@
 
 The lease counts from the moment the node *sent* a renewal, on the clock that also runs while the
 machine sleeps, so the node never believes in it longer than the granting side, whatever the
-network does. Nothing about it is on disk: a controller that starts anew lets its adopted guests
-run for one lease from its start, as the lease of its predecessor may still last and a restart alone
-shall pause nobody. So a restart can stretch a lease to twice its length after the last renewal,
-which is why the granting side waits for two before it starts anything elsewhere.
+network does. The deadline outlives the process (`lease_file`): a controller that starts anew lets its
+adopted guests run for as long as its predecessor might have, and not a moment longer, so no number
+of restarts stretches a lease. The granting side waits for two leases before it starts anything
+elsewhere: the second one is for clocks that differ, and for the time until a controller that died
+lives again, as nobody else pauses its guests.
 """
 
 from __future__ import annotations
@@ -18,13 +19,33 @@ LATE_SECONDS = 0.1
 KEPT_SENDINGS = 64  # a grant for an older renewal would have lapsed anyway
 
 
-class Lease:
-    """Args: `seconds`, how long one grant lasts until the cluster controller says otherwise."""
+def _forget(_deadline: float) -> None:
+    """For a lease that nobody will inherit."""
 
-    def __init__(self, clock: Clock, seconds: float = 10.0) -> None:
+
+class Lease:
+    """One node's.
+
+    Args:
+        seconds: how long one grant lasts until the cluster controller says otherwise.
+        until: the deadline that a predecessor left; None for a node that never had one, which gets one lease.
+        keep: writes each new deadline down, before it counts.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        seconds: float = 10.0,
+        *,
+        until: float | None = None,
+        keep: Callable[[float], None] = _forget,
+    ) -> None:
         self._clock = clock
         self._seconds = seconds
-        self._until = clock.boot() + seconds
+        self._keep = keep
+        longest = clock.boot() + seconds  # a deadline of before the host was booted says nothing
+        self._until = longest if until is None else min(until, longest)
+        keep(self._until)
         self._sent: dict[int, float] = {}
         self._sequence = 0
 
@@ -44,7 +65,9 @@ class Lease:
         sent = self._sent.pop(sequence, None)
         if sent is None:
             return False
-        self._until = max(self._until, sent + self._seconds)
+        until = max(self._until, sent + self._seconds)
+        self._keep(until)
+        self._until = until
         return self.held
 
     @property

@@ -47,6 +47,17 @@ async def test_silence_pauses_and_the_whole_of_the_orders_resumes(zone: Zone) ->
     await zone.becomes("a", KEY, "running")
 
 
+async def test_a_cut_line_pauses_within_the_lease_however_often_the_controller_dies(zone: Zone) -> None:
+    await zone.close_cluster()
+    for _ in range(4):
+        await zone.clock.advance(3)
+        await zone.restart("a")
+    await zone.clock.advance(0.1)
+    assert await here(zone) == {KEY: Phase.PAUSED}
+    await zone.open_cluster()
+    await zone.becomes("a", KEY, "running")
+
+
 async def test_a_cut_line_pauses_within_the_lease_and_who_was_unsaid_stays_paused(zone: Zone) -> None:
     await zone.close_cluster()
     await zone.clock.advance(10.5)

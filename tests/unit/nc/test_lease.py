@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from mallee.kernel.clock import ManualClock
 from mallee.nc.lease import Lease
+from mallee.nc.lease_file import LeaseFile
 
 
 @pytest.fixture
@@ -108,3 +111,35 @@ async def test_each_lapse_is_told_once(clock: ManualClock, lease: Lease, lapses:
     lease.grant(lease.send())
     await clock.advance(40)
     assert len(lapses) == 2
+
+
+def inherited(clock: ManualClock, path: Path) -> Lease:
+    """The lease of a new process."""
+    file = LeaseFile(path)
+    return Lease(clock, 10.0, until=file.deadline("n.1"), keep=partial(file.keep, "n.1"))
+
+
+async def test_no_number_of_restarts_stretches_a_lease(clock: ManualClock, tmp_path: Path) -> None:
+    """Found by the model of the lease: a controller that dies every few seconds let its guests run for ever."""
+    lease = inherited(clock, tmp_path / "leases")
+    await clock.advance(4)
+    assert lease.grant(lease.send())
+    for _ in range(3):
+        await clock.advance(3)
+        assert inherited(clock, tmp_path / "leases").held
+    await clock.advance(1.1)
+    assert not inherited(clock, tmp_path / "leases").held
+    renewed = inherited(clock, tmp_path / "leases")
+    assert renewed.grant(renewed.send())
+    assert inherited(clock, tmp_path / "leases").held
+
+
+def test_a_deadline_of_before_the_boot_is_worth_one_lease_at_most(tmp_path: Path) -> None:
+    file = LeaseFile(tmp_path / "leases")
+    file.keep("n.1", 1e6)
+    file.keep("n.2", 5.0)
+    file.close()
+    again = LeaseFile(tmp_path / "leases")
+    assert [again.deadline(name) for name in ("n.1", "n.2", "n.3")] == [1e6, 5.0, None]
+    lease = inherited(ManualClock(), tmp_path / "leases")
+    assert lease._until == 10.0

@@ -139,6 +139,7 @@ class Zone:
             entropy=SeededEntropy(sum(name.encode())),
             transport=self.transport,
             durable=False,
+            leases=self._folder / f"{name}.leases",
         )
         self.controllers[name] = controller
         await controller.start()
