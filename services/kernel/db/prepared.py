@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-# `IN` lists have a text for each length: longer ones than these are rare enough for Core's own cache.
-LONGEST_LIST = 8
+# `IN` lists have a text for each length up to the first figure, and for each power of two up to the second, to which
+# they are filled with their last value. Longer ones are rare enough for Core's own cache.
+EXACT_LIST = 8
+LONGEST_LIST = 1024
 
 _LISTS = (list, tuple)
 _Named = Mapping[str, Any]
@@ -86,6 +88,8 @@ class Prepared:
         first = (parameters[0] if many else parameters) or {}
         shape: object = type(first)
         if not isinstance(first, tuple):
+            if not many:
+                parameters = first = _filled(first)
             shape = tuple(
                 [(name, len(value)) if isinstance(value, _LISTS) else name for name, value in first.items()]
             )
@@ -105,6 +109,16 @@ class Prepared:
             raise sa.exc.DBAPIError.instance(
                 text.sql, parameters, error, sqlite3.Error, dialect=dialect
             ) from error
+
+
+def _filled(parameters: _Named) -> _Named:
+    """The same parameters, with lists whose length is one of few; twice in a list is once."""
+    long = {
+        name: [*value, *(value[-1],) * ((1 << (len(value) - 1).bit_length()) - len(value))]
+        for name, value in parameters.items()
+        if value.__class__ in _LISTS and EXACT_LIST < len(value) <= LONGEST_LIST
+    }
+    return {**parameters, **long} if long else parameters
 
 
 def for_core(parameters: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from mallee.kernel.db import Database, Prepared, Tx
-from mallee.kernel.db.prepared import LONGEST_LIST
+from mallee.kernel.db.prepared import EXACT_LIST, LONGEST_LIST
 
 METADATA = sa.MetaData()
 THING = sa.Table(
@@ -64,11 +64,13 @@ async def db(database_url: str) -> AsyncIterator[Database]:
         (SOME, {"ids": ["t-03", "t-01", "t-99"]}),
         (SOME, {"ids": ("t-03", "t-01")}),
         (SOME, {"ids": [row["id"] for row in ROWS]}),
+        (SOME, {"ids": tuple(row["id"] for row in ROWS)}),
+        (SOME, {"ids": ["t-05", *(f"n-{n}" for n in range(LONGEST_LIST))]}),
     ],
 )
 async def test_the_same_rows(db: Database, statement: Any, parameters: Any) -> None:
     prepared = Prepared(statement)
-    assert len(ROWS) > LONGEST_LIST
+    assert EXACT_LIST < len(ROWS) < LONGEST_LIST
     for _ in range(2):
         mine = await db.read(lambda tx: tx.execute(prepared, parameters).all())
         core = await db.read(lambda tx: tx.execute(statement, parameters).all())
