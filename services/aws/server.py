@@ -44,6 +44,7 @@ PIPELINE: Final[tuple[Callable[[Stages, Exchange], Awaitable[None]], ...]] = (
     Stages.serialize,
 )
 
+_OWN_PATHS: Final = frozenset({b"/", b"/healthz", b"/readyz", b"/metrics"})
 _scope_service = re.compile(rb"Credential=[^/,]*/[^/,]*/[^/,]*/([^/,&]*)/").search
 
 
@@ -56,7 +57,8 @@ class Front:
         authoriser: decides who may do what.
         ready: says what is still missing before requests can be served; empty when nothing is.
         limits: of throttling; without any, none.
-        s3: the application for requests signed for S3 and for paths other than `/`.
+        s3: the application for requests signed for S3, and for unsigned ones that cannot be for another
+            service: on paths other than `/`, or for a bucket by its name before one of `s3_domains`.
         regions: the region names that a scope may carry; None allows any.
         region: this cloud's own region, for signatures of version 2, which name none.
         allow_sigv2: whether those are accepted.
@@ -74,6 +76,7 @@ class Front:
         ready: Callable[[], Awaitable[str]] | None = None,
         limits: Limits | None = None,
         s3: App | None = None,
+        s3_domains: Collection[str] = (),
         regions: Collection[str] | None = None,
         region: str = "mallee-1",
         allow_sigv2: bool = False,
@@ -85,6 +88,7 @@ class Front:
         self._entropy = entropy
         self._ready = ready
         self._s3 = s3
+        self._s3_domains = tuple(f".{domain}".encode() for domain in s3_domains)
         self._stages = Stages(
             services=services,
             verifier=sigv4.Verifier(keys, clock, regions=regions),
@@ -100,13 +104,22 @@ class Front:
             await _live(receive, send)
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1003})
-        elif not await self._answered_by_itself(scope, send):
+        else:
             arrived = _arrived(scope)
             service = _service_of(arrived)
-            if self._s3 is not None and (service == "s3" or (service == "" and arrived.path != b"/")):
+            if self._s3 is not None and self._is_for_s3(arrived, service):
                 await self._s3(scope, receive, send)
-            else:
+            elif not await self._answered_by_itself(scope, send):
                 await self._exchange(scope, arrived, service, receive, send)
+
+    def _is_for_s3(self, arrived: sigv4.Arrived, service: str) -> bool:
+        """A signature says so; without one the path or the name of the host does."""
+        if service:
+            return service == "s3"
+        if arrived.path not in _OWN_PATHS:
+            return True
+        host = next((value for name, value in arrived.headers if name == b"host"), b"")
+        return host.partition(b":")[0].lower().endswith(self._s3_domains)
 
     async def _exchange(
         self, scope: Scope, arrived: sigv4.Arrived, service: str, receive: Receive, send: Send

@@ -20,6 +20,7 @@ from mallee.aws import model
 from mallee.aws.actions import ActionTable
 from mallee.aws.context import Request
 from mallee.aws.errors import InvalidRequest
+from mallee.aws.exchange import App
 from mallee.aws.listener import listener
 from mallee.aws.pages import Pager
 from mallee.aws.protocol import Protocol, envelope
@@ -44,6 +45,7 @@ from mallee.clc.keys import Keys
 from mallee.clc.reconcile.siblings import BEAT_SECONDS, Siblings
 from mallee.clc.reconcile.sweeps import Sweeps
 from mallee.clc.rendered import Rendered
+from mallee.clc.s3.door import Door
 from mallee.clc.s3.identity import ACCESS as IDENTITY_ACCESS
 from mallee.clc.s3.identity import IdentityEdge
 from mallee.kernel.clock import Clock
@@ -86,6 +88,7 @@ class CloudController:
     Args:
         folder: what it alone writes.
         authority: signs the certificates of joining nodes; without it none can join here.
+        s3: the object store's application, where it runs in this process.
     """
 
     def __init__(
@@ -98,7 +101,9 @@ class CloudController:
         entropy: Entropy,
         transport: Transport,
         authority: Authority | None = None,
+        s3: Callable[[], App | None] = lambda: None,
     ) -> None:
+        self._s3 = s3
         self._config = config
         self._me = me
         self._folder = folder
@@ -125,8 +130,10 @@ class CloudController:
             cloud = self.cloud = self._cloud(db, box, founded, clients, taker)
             for loop in (*(client.run() for client in clients), *self._reconcilers(db, cloud)):
                 _in_background(starting, loop)
-            await self._serve_rpc(cloud, starting)
-            self._answer(cloud, listening, starting)
+            await self._serve_rpc(cloud, founded.door_token, starting)
+            door = Door(self._s3, self._config.s3, founded.door_token)
+            starting.push_async_callback(door.close)
+            self._answer(self._front(cloud, door), listening, starting)
             self._running = starting.pop_all()
 
     async def stop(self) -> None:
@@ -187,13 +194,14 @@ class CloudController:
             for name, (one_pass, every) in passes.items()
         ]
 
-    async def _serve_rpc(self, cloud: Cloud, starting: AsyncExitStack) -> None:
+    async def _serve_rpc(self, cloud: Cloud, door_token: str, starting: AsyncExitStack) -> None:
         if not self._config.address:
             return
         introspection = service.Introspection(self._me, self._clock)
+        keys = IdentityEdge(cloud.db, cloud.box, self._clock, door_token)
         register = [
             partial(add_IntrospectionServiceServicer_to_server, introspection),
-            partial(add_IdentityServiceServicer_to_server, IdentityEdge(cloud.db, cloud.box, self._clock)),
+            partial(add_IdentityServiceServicer_to_server, keys),
         ]
         if self._authority is not None:
             register.append(partial(add_EnrolmentServiceServicer_to_server, Renewal(self._authority)))
@@ -216,10 +224,10 @@ class CloudController:
         taker.address = served.address
         return taker
 
-    def _answer(self, cloud: Cloud, listening: socket.socket, starting: AsyncExitStack) -> None:
+    def _answer(self, front: Front, listening: socket.socket, starting: AsyncExitStack) -> None:
         door = uvicorn.Server(
             uvicorn.Config(
-                self._front(cloud),
+                front,
                 lifespan="off",
                 access_log=False,
                 log_config=None,
@@ -240,7 +248,7 @@ class CloudController:
 
         starting.push_async_callback(close)
 
-    def _front(self, cloud: Cloud) -> Front:
+    def _front(self, cloud: Cloud, door: Door) -> Front:
         async def ready() -> str:
             dark = [each.zone for each in cloud.clusters if each.state is None]
             return f"cannot reach {', '.join(dark)}" if dark else ""
@@ -256,6 +264,8 @@ class CloudController:
             entropy=self._entropy,
             ready=ready,
             limits=THROTTLED if self._config.throttle else Limits(),
+            s3=door,
+            s3_domains=self._config.s3_domains,
             regions=self._config.regions_accepted or None,
             region=self._config.region,
             allow_sigv2=self._config.allow_sigv2,

@@ -36,6 +36,7 @@ class Founded(NamedTuple):
 
     first: FirstKey
     page_key: bytes
+    door_token: str
 
 
 async def found(
@@ -52,18 +53,23 @@ async def found(
         now_ms=now_ms,
         is_admin=True,
     )
-    fresh = box.seal(entropy.token(32).hex()).encode()
+    fresh, token = (box.seal(entropy.token(32).hex()).encode() for _ in range(2))
 
-    def work(tx: Tx) -> tuple[str, str, str, bytes]:
+    def work(tx: Tx) -> tuple[str, str, str, bytes, bytes]:
         key = tenants.bootstrap(tx, tenant)
         tenants.widen(tx, tenant.zones, lambda: resource_id(entropy, "subnet"), now_ms)
         _add_built_in(tx, key.account_id, now_ms)
-        return key.account_id, key.id, key.sealed, settings.once(tx, "page-key", fresh)
+        secrets = settings.once(tx, "page-key", fresh), settings.once(tx, "door-token", token)
+        return key.account_id, key.id, key.sealed, *secrets
 
-    account_id, key_id, sealed, page_key = await db.transact(work)
+    account_id, key_id, sealed, page_key, door_token = await db.transact(work)
     secret = box.unseal(sealed).reveal()
     first = FirstKey(account_id=account_id, access_key_id=key_id, secret_access_key=secret)
-    return Founded(first, bytes.fromhex(box.unseal(page_key.decode()).reveal()))
+    return Founded(
+        first,
+        bytes.fromhex(box.unseal(page_key.decode()).reveal()),
+        box.unseal(door_token.decode()).reveal(),
+    )
 
 
 def keep(first: FirstKey, folder: Path) -> None:

@@ -35,6 +35,9 @@ class ClcConfig:
         region: how this cloud calls itself.
         address: where other services reach this one by gRPC; empty for nowhere.
         enrolment_address: where machines with a token become nodes; empty for nowhere.
+        s3: where the object store answers S3, `http://host:port`: requests signed for it go on to there.
+            Empty for nowhere.
+        s3_domains: names of the object store; an unsigned request to `bucket.<domain>` goes on too.
         regions_accepted: credential scopes that are accepted; empty for any.
         default_vpc_cidr: every account's default VPC; half of it is laid out as one subnet a zone.
         throttle: token buckets as EC2 has them.
@@ -49,6 +52,8 @@ class ClcConfig:
     region: str = "mallee-1"
     address: str = ""
     enrolment_address: str = ""
+    s3: str = ""
+    s3_domains: tuple[str, ...] = ("s3.localhost",)
     regions_accepted: tuple[str, ...] = ()
     default_vpc_cidr: str = "172.31.0.0/16"
     throttle: bool = False

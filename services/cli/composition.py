@@ -38,7 +38,12 @@ class Service(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What services of one process share. `keys`: the folder of the authority, or of a node's own keys."""
+    """What services of one process share.
+
+    Attributes:
+        keys: the folder of the authority, or of a node's own keys.
+        neighbours: the services of this process, by role; who has none of a role reaches it by network.
+    """
 
     cloud: str
     keys: Path
@@ -47,6 +52,7 @@ class World:
     clock: Clock
     entropy: Entropy
     transport: Transport
+    neighbours: dict[str, Any] = field(default_factory=dict)
 
     def settings(self, cls: type[C], section: str, posted: Mapping[str, Any]) -> C:
         """The operator's section, with what the post decides in its place."""
@@ -105,6 +111,7 @@ def _clc_settings(plan: Plan, _: Member) -> dict[str, Any]:
         "region": plan.region,
         "clusters": clusters,
         "enrolment_address": f"{HOST}:{plan.shape.ports['join']}",
+        "s3": f"http://{HOST}:{plan.s3_port}",
     }
 
 
@@ -129,7 +136,8 @@ def _sc_settings(_: Plan, __: Member) -> dict[str, Any]:
 
 
 def _walrus_settings(plan: Plan, _: Member) -> dict[str, Any]:
-    return {"host": HOST, "port": plan.s3_port}
+    (clc,) = plan.of_role("clc")
+    return {"host": HOST, "port": plan.s3_port, "region": plan.region, "clc": clc.address}
 
 
 _SETTINGS: Mapping[str, Callable[[Plan, Member], dict[str, Any]]] = {
@@ -154,6 +162,7 @@ def _clc(post: Post, me: Identity, world: World) -> Service:
         entropy=world.entropy,
         transport=world.transport,
         authority=Authority.open(world.keys, world.cloud, world.clock),
+        s3=lambda: store.front if (store := world.neighbours.get("walrus")) else None,
     )
 
 
@@ -218,7 +227,6 @@ def _nc(post: Post, me: Identity, world: World) -> Service:
         clock=world.clock,
         entropy=world.entropy,
         transport=world.transport,
-        leases=post.folder / "leases",
     )
 
 
@@ -235,7 +243,15 @@ def _walrus(post: Post, me: Identity, world: World) -> Service:
     from mallee.walrus.config import WalrusConfig
 
     config = world.settings(WalrusConfig, "walrus", _listening(post))
-    return Walrus(config, me, clock=world.clock, entropy=world.entropy, transport=world.transport)
+    store = world.neighbours["walrus"] = Walrus(
+        config,
+        me,
+        folder=post.folder,
+        clock=world.clock,
+        entropy=world.entropy,
+        transport=world.transport,
+    )
+    return store
 
 
 def _listening(post: Post) -> dict[str, Any]:

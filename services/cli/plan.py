@@ -168,12 +168,12 @@ def members(shape: Shape, region: str) -> tuple[Member, ...]:
 
 def _posts(shape: Shape, region: str) -> Iterator[tuple[str, str, str, int]]:
     """Name, role, zone and nodes."""
-    yield "walrus", "walrus", "", 0
     yield "sc", "sc", "", 0
     zones = [zone_name(region, number) for number in range(shape.zones)]
     for zone in zones:
         yield f"cc-{zone}", "cc", zone, 0
     yield "clc", "clc", "", 0
+    yield "walrus", "walrus", "", 0
     for zone in zones:
         if shape.shared_nodes:
             yield f"nc-{zone}-node", "nc", zone, shape.nodes

@@ -67,7 +67,9 @@ class WatchKeysRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class WatchKeysResponse(_message.Message):
-    __slots__ = ("changes",)
+    __slots__ = ("changes", "door_token")
     CHANGES_FIELD_NUMBER: _ClassVar[int]
+    DOOR_TOKEN_FIELD_NUMBER: _ClassVar[int]
     changes: int
-    def __init__(self, changes: _Optional[int] = ...) -> None: ...
+    door_token: str
+    def __init__(self, changes: _Optional[int] = ..., door_token: _Optional[str] = ...) -> None: ...

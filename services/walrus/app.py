@@ -4,35 +4,74 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
+from typing import Any
 
+import structlog
 import uvicorn
+from prometheus_client import CollectorRegistry
 
+from mallee.aws import model
+from mallee.aws.exchange import App
 from mallee.aws.listener import listener
+from mallee.aws.rest_xml import RestXml, error_xml
 from mallee.kernel.clock import Clock
+from mallee.kernel.db import Database
+from mallee.kernel.db.metrics import DatabaseMetrics
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.rpc import Identity, Served, Transport
+from mallee.kernel.secrets_box import SecretsBox
 from mallee.rpc.common_pb2_grpc import add_IntrospectionServiceServicer_to_server
+from mallee.walrus.access.gate import Gate
+from mallee.walrus.api import operations
 from mallee.walrus.config import WalrusConfig
-from mallee.walrus.door import S3Door, unreadable
+from mallee.walrus.db import METADATA
+from mallee.walrus.errors import S3Error
+from mallee.walrus.forwarded import behind_door
+from mallee.walrus.front.pipeline import S3Front
+from mallee.walrus.identity import Identities
 from mallee.walrus.service import ACCESS, Introspection
+from mallee.walrus.store import Files, Ground, Store
+
+DATABASE, SECRETS, OBJECTS = "walrus.db", "secrets", "objects"
+_log = structlog.get_logger()
 
 
 class Walrus:
-    """One object store."""
+    """One object store.
+
+    Args:
+        folder: what it alone writes.
+
+    Attributes:
+        front: the application that answers S3 requests, once started; whoever shares the process may
+            pass requests to it.
+    """
 
     def __init__(
-        self, config: WalrusConfig, me: Identity, *, clock: Clock, entropy: Entropy, transport: Transport
+        self,
+        config: WalrusConfig,
+        me: Identity,
+        *,
+        folder: Path,
+        clock: Clock,
+        entropy: Entropy,
+        transport: Transport,
     ) -> None:
         self._config = config
         self._me = me
+        self._folder = folder
         self._clock = clock
         self._entropy = entropy
         self._transport = transport
         self._served: Served | None = None
-        self._door: uvicorn.Server | None = None
-        self._answering: asyncio.Task[None] | None = None
+        self._running = AsyncExitStack()
+        self.front: App | None = None
+        self.store: Store | None = None
         self.s3_port = config.port
 
     @property
@@ -41,50 +80,137 @@ class Walrus:
         return self._served.address if self._served else self._config.address
 
     async def start(self) -> None:
-        """Answer at both ports. Raises Fault CONFLICT `address-in-use`."""
-        listening = self._listen()
+        """Answer at both ports. Raises Fault when it cannot; nothing is left behind then."""
+        async with AsyncExitStack() as starting:
+            listening = self._listen()
+            starting.callback(listening.close)
+            store = await self._open_store(starting)
+            identities = self._identities(starting)
+            await self._serve_rpc(starting)
+            front = self._front(store, identities, starting)
+            self._answer(behind_door(front, lambda: identities.door_token), listening, starting)
+            self.front = front
+            self.store = store
+            self._running = starting.pop_all()
+
+    async def stop(self) -> None:
+        """Answer no more; what was acknowledged is durable. May be called twice."""
+        self.front = None
+        await self._running.aclose()
+
+    async def _open_store(self, starting: AsyncExitStack) -> Store:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root = Path(self._config.objects) if self._config.objects else self._folder / OBJECTS
+        blobs = await Files.start(root)
+        starting.push_async_callback(blobs.close)
+        url = self._config.database or f"sqlite:///{self._folder / DATABASE}"
+        db = await Database.open(url, metadata=METADATA, migrations="mallee.walrus.db")
+        starting.push_async_callback(db.close)
+        box = SecretsBox.open(self._folder / SECRETS, self._entropy)
+        store = Store(Ground(db, blobs, box, self._clock, self._entropy))
+        starting.push_async_callback(store.rest)
+        return store
+
+    def _identities(self, starting: AsyncExitStack) -> Identities:
+        channel = self._transport.connect(self._me, self._config.clc, expect="clc")
+        starting.push_async_callback(channel.close)
+        identities = Identities(
+            channel,
+            clock=self._clock,
+            entropy=self._entropy,
+            region=self._config.region,
+            outlive=self._config.keys_outlive_seconds,
+        )
+        _in_background(starting, identities.run())
+        return identities
+
+    async def _serve_rpc(self, starting: AsyncExitStack) -> None:
         register = partial(add_IntrospectionServiceServicer_to_server, Introspection(self._me, self._clock))
         self._served = await self._transport.serve(self._me, self._config.address, register, access=ACCESS)
-        self._door = uvicorn.Server(
+        starting.push_async_callback(self._served.close, grace=1.0)
+
+    def _front(self, store: Store, identities: Identities, starting: AsyncExitStack) -> S3Front:
+        registry = CollectorRegistry()
+        registry.register(store.ground.metrics)
+        registry.register(DatabaseMetrics(store.ground.db))
+        front = S3Front(
+            operations(),
+            wire=RestXml(model.load("s3")),
+            keys=identities,
+            access=Gate(),
+            clock=self._clock,
+            entropy=self._entropy,
+            store=store,
+            identity=identities,
+            domains=self._config.domains,
+            regions=self._config.regions_accepted or None,
+            registry=registry,
+        )
+        starting.callback(front.close)
+        return front
+
+    def _answer(self, front: App, listening: socket.socket, starting: AsyncExitStack) -> None:
+        door = uvicorn.Server(
             uvicorn.Config(
-                S3Door(self._entropy),
+                front,
                 lifespan="off",
                 access_log=False,
                 log_config=None,
                 server_header=False,
-                http=listener(unreadable, self._entropy),
+                proxy_headers=False,
+                http=listener(_unreadable, self._entropy),
                 ws="none",
-                timeout_graceful_shutdown=1,
+                timeout_keep_alive=75,  # seconds; SDKs keep theirs for 60 and should find them open
+                timeout_graceful_shutdown=5,
             )
         )
         # `_serve` and not `serve`: signals belong to whoever runs the whole process.
-        self._answering = asyncio.create_task(self._door._serve(sockets=[listening]))  # noqa: SLF001
+        answering = asyncio.create_task(door._serve(sockets=[listening]))  # noqa: SLF001
 
-    async def stop(self) -> None:
-        """Answer no more. May be called twice."""
-        if self._door is not None and self._answering is not None:
-            self._door.should_exit = True
-            await self._answering
-            self._door = None
-        if self._served is not None:
-            await self._served.close(grace=1.0)
-            self._served = None
+        async def close() -> None:
+            door.should_exit = True
+            await answering
+
+        starting.push_async_callback(close)
 
     def _listen(self) -> socket.socket:
         """Bound here and not by uvicorn, which would end the process when the port is taken."""
-        listening = socket.socket(socket.AF_INET6 if ":" in self._config.host else socket.AF_INET)
+        host = self._config.host
+        listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((self._config.host, self._config.port))
+            listening.bind((host, self._config.port))
             listening.listen(2048)
         except OSError as error:
             listening.close()
             raise Fault(
                 Kind.CONFLICT,
-                f"The S3 endpoint cannot listen at {self._config.host}:{self._config.port}.",
+                f"The S3 endpoint cannot listen at {host}:{self._config.port}.",
                 why=f"{error.strerror}.",
                 fix="Stop what listens there, or choose another port (0 picks a free one).",
                 code="address-in-use",
             ) from error
         self.s3_port = int(listening.getsockname()[1])
         return listening
+
+
+def _unreadable(request: str) -> bytes:
+    """S3's words for bytes that are no request at all."""
+    return error_xml(S3Error("BadRequest"), resource="", request_id=request, host_id=request)
+
+
+def _in_background(starting: AsyncExitStack, loop: Coroutine[Any, Any, None]) -> None:
+    """Run until the store stops; none of these ends by itself but by a bug, which is logged."""
+    task = asyncio.create_task(loop)
+    task.add_done_callback(_tell_of_end)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.wait((task,))
+
+    starting.push_async_callback(end)
+
+
+def _tell_of_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("a background task ended", task=task.get_name(), exc_info=task.exception())

@@ -12,8 +12,24 @@ class WalrusConfig:
     Attributes:
         host, port: of the S3 endpoint; port 0 for any.
         address: `host:port` of its gRPC server; port 0 for any.
+        clc: `host:port` of the cloud controller's, which knows whose keys these are.
+        region: how this cloud calls itself; buckets are made there.
+        regions_accepted: credential scopes that are accepted; empty for any.
+        domains: names of this service; a request to `bucket.<domain>` means that bucket.
+        database: SQLAlchemy URL; empty for SQLite in the state folder.
+        objects: the folder of objects; empty for the state folder.
+        keys_outlive_seconds: how long known access keys go on when the cloud controller cannot be asked.
+        lifecycle_seconds: between two looks for what has come to its end.
     """
 
     host: str = "127.0.0.1"
     port: int = 8774
     address: str = "127.0.0.1:8779"
+    clc: str = "127.0.0.1:8776"
+    region: str = "mallee-1"
+    regions_accepted: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ("s3.localhost", "localhost")
+    database: str = ""
+    objects: str = ""
+    keys_outlive_seconds: float = 10.0
+    lifecycle_seconds: float = 3600.0

@@ -87,6 +87,7 @@ class Identities:
         outlive: float = OUTLIVE,
     ) -> None:
         self.region = region
+        self.door_token = ""  # of the cloud controller's door
         self._stub = IdentityServiceStub(channel)
         self._clock = clock
         self._entropy = entropy
@@ -212,3 +213,4 @@ class Identities:
                 self._kept.clear()
                 self._accounts.clear()
             self._heard = self._clock.boot()
+            self.door_token = beat.door_token

@@ -33,7 +33,8 @@ ACCESS = AccessTable({f"/mallee.identity.v1.IdentityService/{verb}": {"walrus"} 
 class IdentityEdge(IdentityServiceServicer):
     """Serves the contract. Every answer is read from the database: the object store does the caching."""
 
-    def __init__(self, db: Database, box: SecretsBox, clock: Clock) -> None:
+    def __init__(self, db: Database, box: SecretsBox, clock: Clock, door_token: str = "") -> None:
+        self._door_token = door_token
         self._db = db
         self._box = box
         self._clock = clock
@@ -70,7 +71,7 @@ class IdentityEdge(IdentityServiceServicer):
     ) -> AsyncIterator[pb.WatchKeysResponse]:
         while True:
             changes = await self._db.read(lambda tx: settings.count(tx, CHANGES))
-            yield pb.WatchKeysResponse(changes=changes)
+            yield pb.WatchKeysResponse(changes=changes, door_token=self._door_token)
             await self._clock.sleep(BEAT)
 
     def _check_date(self, date: str) -> None:

@@ -36,14 +36,13 @@ def transport(tmp_path: Path) -> Transport:
 
 
 @pytest.fixture(params=["sc", "walrus"])
-async def member(request: Any, transport: Transport) -> AsyncIterator[tuple[str, Any]]:
+async def member(request: Any, transport: Transport, tmp_path: Path) -> AsyncIterator[tuple[str, Any]]:
     me = Identity("mallee", request.param, request.param)
     service: Any
     if request.param == "sc":
         service = StorageController(ScConfig(address=ANY), me, clock=CLOCK, transport=transport)
     else:
-        config = WalrusConfig(port=0, address=ANY)
-        service = Walrus(config, me, clock=CLOCK, entropy=SystemEntropy(), transport=transport)
+        service = walrus(transport, tmp_path)
     await service.start()
     yield request.param, service
     await service.stop()
@@ -64,14 +63,24 @@ async def test_it_says_who_it_is_and_that_it_is_well(member: tuple[str, Any], tr
     assert health.status == HealthCheckResponse.SERVING
 
 
+def walrus(transport: Transport, folder: Path, port: int = 0) -> Walrus:
+    """An object store whose cloud controller cannot be reached."""
+    return Walrus(
+        WalrusConfig(port=port, address=ANY, clc="127.0.0.1:1"),
+        Identity("mallee", "walrus", "walrus"),
+        folder=folder / "walrus",
+        clock=CLOCK,
+        entropy=SystemEntropy(),
+        transport=transport,
+    )
+
+
 @pytest.fixture
-async def s3(transport: Transport) -> AsyncIterator[int]:
-    config = WalrusConfig(port=0, address=ANY)
-    me = Identity("mallee", "walrus", "walrus")
-    walrus = Walrus(config, me, clock=CLOCK, entropy=SystemEntropy(), transport=transport)
-    await walrus.start()
-    yield walrus.s3_port
-    await walrus.stop()
+async def s3(transport: Transport, tmp_path: Path) -> AsyncIterator[int]:
+    service = walrus(transport, tmp_path)
+    await service.start()
+    yield service.s3_port
+    await service.stop()
 
 
 async def _ask(port: int, request: bytes) -> tuple[int, bytes]:
@@ -94,50 +103,70 @@ async def _ask(port: int, request: bytes) -> tuple[int, bytes]:
     return parser.get_status_code(), b"".join(body)
 
 
+SIGNED = (
+    b"\r\nAuthorization: AWS4-HMAC-SHA256 Credential=AKIAX/%b/mallee-1/s3/aws4_request, SignedHeaders="
+    b"host;x-amz-content-sha256;x-amz-date, Signature=%b\r\nx-amz-date: %bT000000Z"
+    b"\r\nx-amz-content-sha256: UNSIGNED-PAYLOAD"
+)
+
+
 @pytest.mark.parametrize(
-    "line",
+    ("line", "status", "code"),
     [
-        b"GET / HTTP/1.1",
-        b"PUT /bucket/key%3Cscript%3E HTTP/1.1",
-        b"DELETE /%00%01 HTTP/1.1",
-        b"POST /?uploads HTTP/1.1",
-        b"GET /" + b"a" * 5000 + b" HTTP/1.1",
+        (b"GET / HTTP/1.1", 403, "AccessDenied"),
+        (b"PUT /nowhere/key%3Cscript%3E HTTP/1.1", 404, "NoSuchBucket"),
+        (b"DELETE /nowhere/%00%01 HTTP/1.1", 400, "InvalidURI"),
+        (b"POST /nowhere/key?restore HTTP/1.1", 501, "NotImplemented"),
+        (b"GET /" + b"a" * 5000 + b" HTTP/1.1", 404, "NoSuchBucket"),
     ],
 )
-async def test_every_request_is_refused_in_s3s_own_words(s3: int, line: bytes) -> None:
+async def test_every_request_is_refused_in_s3s_own_words(
+    s3: int, line: bytes, status: int, code: str
+) -> None:
     from xml.etree import ElementTree as ET
 
-    status, body = await _ask(s3, line + b"\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345")
+    answered, body = await _ask(
+        s3, line + b"\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\n12345"
+    )
 
-    assert status == 501
     error = ET.fromstring(body)
-    assert error.findtext("Code") == "NotImplemented"
+    assert (answered, error.findtext("Code")) == (status, code)
     assert error.findtext("RequestId")
+
+
+async def test_a_key_that_nobody_can_be_asked_about_is_no_reason_to_refuse_for_good(s3: int) -> None:
+    day = CLOCK.now().strftime("%Y%m%d").encode()
+    moment = CLOCK.now().strftime("%Y%m%dT%H%M%SZ").encode()
+    signed = SIGNED % (day, b"0" * 64, day)
+    signed = signed.replace(day + b"T000000Z", moment)
+
+    status, body = await _ask(s3, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close" + signed + b"\r\n\r\n")
+
+    assert status == 503
+    assert b"<Code>ServiceUnavailable</Code>" in body
 
 
 async def test_a_head_has_no_body(s3: int) -> None:
     import asyncio
 
     reader, writer = await asyncio.open_connection("127.0.0.1", s3)
-    writer.write(b"HEAD /bucket HTTP/1.1\r\nHost: x\r\n\r\n")
+    writer.write(b"HEAD /bucket HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     raw = await reader.read()
     writer.close()
     await writer.wait_closed()
 
-    assert raw.startswith(b"HTTP/1.1 501")
+    assert raw.startswith(b"HTTP/1.1 404")
     assert raw.endswith(b"\r\n\r\n")
 
 
-async def test_a_taken_port_is_a_sentence_and_leaves_nothing(transport: Transport) -> None:
+async def test_a_taken_port_is_a_sentence_and_leaves_nothing(transport: Transport, tmp_path: Path) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         held.listen()
-        config = WalrusConfig(port=held.getsockname()[1], address=ANY)
-        me = Identity("mallee", "walrus", "walrus")
-        walrus = Walrus(config, me, clock=CLOCK, entropy=SystemEntropy(), transport=transport)
+        service = walrus(transport, tmp_path, held.getsockname()[1])
 
         with pytest.raises(Fault, match="cannot listen") as refused:
-            await walrus.start()
+            await service.start()
 
         assert refused.value.code == "address-in-use"
-        await walrus.stop()
+        await service.stop()
