@@ -18,7 +18,18 @@ import os
 import typer
 
 from mallee import __version__
-from mallee.cli.commands import access, accounts, audit, checks, clouds, demo, looks, migrations, nodes
+from mallee.cli.commands import (
+    access,
+    accounts,
+    audit,
+    checks,
+    clouds,
+    demo,
+    images,
+    looks,
+    migrations,
+    nodes,
+)
 from mallee.kernel.errors import Fault, Kind
 
 FAILED, USAGE, NOT_FOUND, TIMED_OUT = 1, 2, 3, 4
@@ -47,6 +58,7 @@ for group in (clouds, demo, access, looks, audit, migrations, checks):
     group.register(app)
 app.add_typer(nodes.app, name="node")
 app.add_typer(accounts.app, name="account")
+app.add_typer(images.app, name="image")
 
 
 def run() -> None:
