@@ -42,7 +42,7 @@ class Book(Generic[K, V]):
         self._changed = changed
         self._told = told
         self._before: dict[K, V | None] = {}
-        self._dirty: set[K] = set()
+        self._dirty: dict[K, None] = {}  # in the order of their change: one seed is one order
 
     def load(self, key: K, row: V) -> None:
         """A row as the database has it."""
@@ -53,7 +53,7 @@ class Book(Generic[K, V]):
         """Decide that the row is this."""
         old = self.rows.get(key)
         self._before.setdefault(key, old)
-        self._dirty.add(key)
+        self._dirty[key] = None
         self.rows[key] = row
         self._changed(key, old, row)
 
@@ -62,7 +62,7 @@ class Book(Generic[K, V]):
         old = self.rows.pop(key, None)
         if old is not None:
             self._before.setdefault(key, old)
-            self._dirty.add(key)
+            self._dirty[key] = None
             self._changed(key, old, None)
 
     def durable(self, key: K) -> V | None:
@@ -109,7 +109,7 @@ class Book(Generic[K, V]):
             if row is not None:
                 self.rows[key] = row
             self._changed(key, old, row)
-        self._dirty = set(self._before)
+        self._dirty = dict.fromkeys(self._before)
 
 
 Also = Callable[[Tx], None]

@@ -49,7 +49,7 @@ class Ledger:
         self.scheduler = Scheduler(self.inventory)
         self.live: dict[str, Live] = {}
         self.sightings = Sightings()
-        self.left: dict[int, set[str]] = {}
+        self.left: dict[int, dict[str, None]] = {}
         self.claimed: set[str] = set()  # whose capacity no order has bound yet
         self._quiet: set[str] = set()
         self.nodes = Book[int, NodeRow](nodes.save, _never, self._node_changed)
@@ -138,13 +138,13 @@ class Ledger:
         else:
             self.claimed.discard(instance_id)
         if old is not None and old.left_host >= 0:
-            self.left[old.left_host].discard(instance_id)
+            self.left[old.left_host].pop(instance_id, None)
         if new is None:
             self.inventory.release(instance_id)
             self.live.pop(instance_id, None)
             return
         if new.left_host >= 0:
-            self.left.setdefault(new.left_host, set()).add(instance_id)
+            self.left.setdefault(new.left_host, {})[instance_id] = None
         self._book(instance_id, new.host, new.resources)
         if old is not None and old.generation != new.generation:
             self.live.pop(instance_id, None)

@@ -71,7 +71,7 @@ class Watch:
     def __init__(self, ledger: Ledger, migration_of: Callable[[str], str]) -> None:
         self._ledger = ledger
         self._migration_of = migration_of
-        self._watchers: set[_Watcher] = set()
+        self._watchers: dict[_Watcher, None] = {}
         self._zone_changed = asyncio.Event()
         ledger.listen(self.touch)
         ledger.inventory.watch(lambda _host: self._zone_changed.set())
@@ -84,7 +84,7 @@ class Watch:
     async def follow(self) -> AsyncGenerator[News, None]:
         """Everything in chunks, then changes as they come, until closed."""
         watcher = _Watcher()
-        self._watchers.add(watcher)
+        self._watchers[watcher] = None
         try:
             known = list(self._ledger.placements.rows)
             for start in range(0, len(known), CHUNK):
@@ -98,7 +98,7 @@ class Watch:
                 if news.facts or news.zone:
                     yield news
         finally:
-            self._watchers.discard(watcher)
+            self._watchers.pop(watcher, None)
 
     async def summarise(self) -> None:
         """Wake the watchers for the zone's summary, at most twice a second."""

@@ -172,7 +172,7 @@ class Guests:
         inventory: dict[str, dict[int, Found]] = {}
         for found in await self._driver.inventory():
             inventory.setdefault(found.key.instance_id, {})[found.key.generation] = found
-        for instance_id in before.keys() | inventory.keys():
+        for instance_id in dict.fromkeys((*before, *inventory)):  # in an order, as every run must repeat
             one = self._instances.setdefault(instance_id, _Instance(instance_id))
             # Whatever happened to it while the inventory was read is newer than the inventory.
             if one.step is None and one.changes == before.get(instance_id, 0):

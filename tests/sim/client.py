@@ -45,6 +45,10 @@ class Unknown(Exception):
     """No answer came: it may have been done, or not."""
 
 
+class Away(Unknown):
+    """Nobody listened, however often it was tried: nothing was done."""
+
+
 @dataclass(frozen=True)
 class Key:
     access_key_id: str
@@ -104,7 +108,7 @@ class Client:
             uncertain = True  # a 5xx does not say that nothing was done
         if uncertain:
             raise Unknown(f"{operation}: {failure}") from failure
-        raise failure
+        raise Away(operation) from failure
 
     async def _send(self, service: str, encoded: bytes, invocation: str) -> tuple[int, bytes]:
         process = self.world.clc

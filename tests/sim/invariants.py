@@ -156,6 +156,8 @@ class Invariants:
             for migration, state in process.rows("SELECT migration_id, state FROM migrations"):
                 if state in {"pending", "running"}:
                     found.append(f"migration {migration} is {state}")
+            query = "SELECT instance_id FROM placements WHERE phase = 'claimed' AND host >= 0"
+            found += [f"room is claimed for {name}" for (name,) in process.rows(query)]
             found += [
                 f"room is reserved for {taker}" for (taker,) in process.rows("SELECT taker FROM reservations")
             ]
@@ -164,18 +166,16 @@ class Invariants:
                 found.append(f"a copy was left behind: {copy}")
         return found
 
+    def misfits(self) -> list[tuple[str, str]]:
+        """What does not fit together yet, by rule: what was asked, what is placed, what runs."""
+        found = [("I10" if "is stuck" in what else "I22", what) for what in self.unrest()]
+        for look in (self._guests_fit, self._strays, self._room, self._addresses, self._wholes):
+            found += look()
+        return found
+
     def at_rest(self) -> None:
-        """Everything fits together: what was asked, what is placed, what runs."""
-        for what in self.unrest():
-            rule = "I10" if what.startswith("saga") and "stuck" in what else "I22"
-            self.broken(rule, what)
-        for rule, what in (
-            *self._guests_fit(),
-            *self._strays(),
-            *self._room(),
-            *self._addresses(),
-            *self._wholes(),
-        ):
+        """Everything fits together, or it never will."""
+        for rule, what in self.misfits():
             self.broken(rule, what)
 
     def _guests_fit(self) -> Iterator[tuple[str, str]]:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 NOTICED = KEEPALIVE + KEEPALIVE_ANSWER  # seconds after which a silent connection is given up
 LOST = Fate(lost=True)
-# TCP delivers each frame of a stream once; a single request may be sent twice by whoever lost an answer.
-STREAMS = ("Attend", "Watch", "Receive")
 
 
 class Network:
@@ -34,6 +32,7 @@ class Network:
         self.longest = 2.0
         self.apart: dict[tuple[str, str], float] = {}
         self.messages = 0
+        self._singles: dict[str, bool] = {}
 
     def fate(self, message: Message) -> Fate:
         if not LIFE.get().alive:  # the last breath of a process that was killed in this very callback
@@ -73,10 +72,19 @@ class Network:
             self.twice
             and not message.answer
             and message.number == 0
-            and not message.method.endswith(STREAMS)
+            and self._single(message.method)
             and chance.random() < self.twice
         )
         return Fate(delay=delay, copies=2 if twice else 1)
+
+    def _single(self, method: str) -> bool:
+        """Whether one request is the whole of what is asked: only that may be sent twice, by whoever lost an answer."""
+        if method not in self._singles:
+            handlers = [served.guard.find(method) for served in self._world.wire._servers.values()]
+            self._singles[method] = any(
+                found is not None and not found.request_streaming for found in handlers
+            )
+        return self._singles[method]
 
     async def carry(self, source: str, target: str) -> bool:
         """One HTTP message on its way; whether it was lost."""

@@ -115,7 +115,7 @@ class Story:
         end, still = self.world.loop.now + PEACE, 0
         while self.world.loop.now < end and still < 2:
             await asyncio.sleep(QUIET)
-            still = still + 1 if self._all_up() and not self.watch.unrest() else 0
+            still = still + 1 if self._all_up() and not self.watch.misfits() else 0
 
     def _all_up(self) -> bool:
         return all(process.up for process in self.world.processes.values()) and self._attended()

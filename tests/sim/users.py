@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mallee.clc.instance import State
-from tests.sim.client import Client, Refused, Unknown
+from tests.sim.client import Away, Client, Refused, Unknown
 
 if TYPE_CHECKING:
     from tests.sim.invariants import Invariants
@@ -105,6 +105,8 @@ class User:
             refused = unknown.__cause__
             if isinstance(refused, Refused) and refused.code not in EXCUSED:
                 self.watch.broken("I18", f"{operation} was answered {refused}")
+            if isinstance(unknown, Away):
+                act.ended = self.world.loop.now
             return None
         act.ended, act.granted = self.world.loop.now, True
         return answer

@@ -109,8 +109,6 @@ class OwnTransport:
         calls = [call for served in self.served for call in served.calls]
         for channel in self.channels:
             calls += channel._shut.__self__._calls
-        for served in self.served:
-            served._forget()
         for call in calls:
             call.up._cut = call.down._cut = True
             call._cut()
@@ -203,6 +201,8 @@ class Process:
         self.disk.let_go()
         if silently:
             self.transport.silence()
+            for served in self.transport.served:
+                served._forget()
         else:
             self.transport.close()
         waiting, self.connections = self.connections, []
