@@ -107,9 +107,12 @@ class Host:
         (self.folder / "libvirtd.pid").unlink(missing_ok=True)
 
 
+MACHINE: Final = "10.91.0.254"  # the machine itself on the hosts' network, where it is asked for
+
+
 @contextmanager
-def some_hosts(count: int, folder: Path) -> Iterator[Sequence[Host]]:
-    """`count` hosts that reach each other, and nobody else."""
+def some_hosts(count: int, folder: Path, *, uplink: bool = False) -> Iterator[Sequence[Host]]:
+    """`count` hosts that reach each other; with `uplink` the machine reaches them too, at `MACHINE`."""
     # The process and a part of the folder's name: two runs of the suite may be under way.
     prefix = f"mal{os.getpid() % 100_000}"
     bridge = f"{prefix}br"
@@ -118,6 +121,13 @@ def some_hosts(count: int, folder: Path) -> Iterator[Sequence[Host]]:
         _add_namespace(bridge, stack)
         _ip("-n", bridge, "link", "add", "br0", "type", "bridge")
         _ip("-n", bridge, "link", "set", "br0", "up")
+        if uplink:
+            near, far = f"{prefix}up", f"{prefix}dn"
+            _ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", bridge)
+            stack.callback(_ip, "link", "del", near)
+            _ip("-n", bridge, "link", "set", far, "master", "br0", "up")
+            _ip("addr", "add", f"{MACHINE}/24", "dev", near)
+            _ip("link", "set", near, "up")
         for number, host in enumerate(hosts):
             _add_namespace(host.netns, stack)
             _plug_in(host, bridge, number, prefix)
