@@ -165,7 +165,7 @@ def _claim_of_header(header: str, folded: Mapping[bytes, bytes]) -> Claim:
     if time is None:
         raise IncompleteSignature("A signed request must have an 'X-Amz-Date' or a 'Date' header.")
     token = folded.get(b"x-amz-security-token")
-    return _claim(parts, "", time, None if token is None else token.decode("latin-1"))
+    return read_claim(parts, "", time, None if token is None else token.decode("latin-1"))
 
 
 def _claim_of_query(query: bytes) -> Claim:
@@ -179,12 +179,17 @@ def _claim_of_query(query: bytes) -> Claim:
     if not _is_duration(expires) or not 1 <= int(expires) <= LONGEST_PRESIGNED:
         raise IncompleteSignature(f"X-Amz-Expires must be between 1 and {LONGEST_PRESIGNED} seconds.")
     time = parts.get("X-Amz-Date", "").encode()
-    return _claim(parts, "X-Amz-", time, parts.get("X-Amz-Security-Token"), int(expires))
+    return read_claim(parts, "X-Amz-", time, parts.get("X-Amz-Security-Token"), int(expires))
 
 
-def _claim(
+def read_claim(
     parts: Mapping[str, str], prefix: str, time: bytes, token: str | None, expires: int | None = None
 ) -> Claim:
+    """The claim that is in named parts, each name with the prefix.
+
+    Raises:
+        IncompleteSignature: a part is missing or is not what it must be.
+    """
     for name in ("Credential", "SignedHeaders", "Signature"):
         if not parts.get(prefix + name):
             raise IncompleteSignature(f"The signature requires the parameter '{prefix}{name}'.")

@@ -22,7 +22,7 @@ from mallee.aws import canonical
 from mallee.aws.context import Principal
 from mallee.aws.errors import IncompleteSignature, MissingAuthenticationToken
 from mallee.aws.rest_xml.errors import RestError
-from mallee.aws.sigv4 import ALGORITHM, Arrived, Claim, claim
+from mallee.aws.sigv4 import ALGORITHM, Arrived, Claim, claim, read_claim
 from mallee.kernel.clock import Clock
 
 SKEW: Final = timedelta(minutes=15)
@@ -139,23 +139,25 @@ class S3Verifier:
         how = "header" if said.expires is None else "query"
         return S3Signed(key.principal, said.region, how, payload, age, chain)
 
-    async def verify_policy(self, said: Claim, policy: bytes) -> S3Signed:
+    async def verify_policy(self, fields: Mapping[str, str], policy: str) -> S3Signed:
         """Who signed the policy of a form.
 
         Args:
-            said: from the form's fields; its `expires` is None.
-            policy: the field as it was sent, in base64.
+            fields: of the form, by lower-case name.
+            policy: the one of them, as it was sent, in base64.
 
         Raises:
             RestError: in S3's words.
         """
+        said = _claim_of_form(fields)
         self._check_scope(said)
-        age = (self._clock.now() - _moment(said)).total_seconds()
-        if f"{_moment(said):%Y%m%d}" != said.date:
+        then = _moment(said)
+        if f"{then.year:04}{then.month:02}{then.day:02}" != said.date:
             refuse("AccessDenied", "The date of the credential scope is not the date of the signature.")
         key = await self._keys.find(said.access_key_id, said.date, said.region)
-        _check(key, said, policy)
+        _check(key, said, policy.encode())
         assert key is not None
+        age = (self._clock.now() - then).total_seconds()
         return S3Signed(key.principal, said.region, "form", UNSIGNED, age)
 
     def _check_scope(self, said: Claim) -> None:
@@ -224,6 +226,32 @@ def _claim(request: Arrived, folded: Mapping[bytes, bytes]) -> Claim | None:
             refuse("AuthorizationHeaderMalformed", f"The authorization header is malformed; {error.message}")
         refuse("AuthorizationQueryParametersError", error.message)
     return said
+
+
+def _claim_of_form(fields: Mapping[str, str]) -> Claim:
+    if "awsaccesskeyid" in fields or "signature" in fields:
+        refuse(
+            "InvalidRequest",
+            "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
+        )
+    for name in ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Signature"):
+        if not fields.get(name.lower()):
+            refuse(
+                "InvalidArgument",
+                f"Bucket POST must contain a field named '{name}'.  If it is specified, please check the order of "
+                "the fields.",
+                ArgumentName=name,
+            )
+    if fields["x-amz-algorithm"] != ALGORITHM:
+        refuse(
+            "InvalidArgument", f"X-Amz-Algorithm only supports {ALGORITHM}", ArgumentName="X-Amz-Algorithm"
+        )
+    parts = {name: fields[f"x-amz-{name.lower()}"] for name in ("Credential", "Signature")}
+    time = fields["x-amz-date"].encode()
+    try:
+        return read_claim({**parts, "SignedHeaders": "policy"}, "", time, fields.get("x-amz-security-token"))
+    except IncompleteSignature as error:
+        raise RestError("InvalidArgument", error.message) from error
 
 
 def _moment(said: Claim) -> datetime:

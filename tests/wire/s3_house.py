@@ -3,14 +3,15 @@
 import asyncio
 import hashlib
 import os
-import socket
 import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from mallee.aws import model
 from mallee.aws.context import Principal
@@ -252,25 +253,20 @@ class House:
     @asynccontextmanager
     async def open(self):
         """Answer on a port of this machine."""
-        listening = socket.create_server(("127.0.0.1", 0))  # who comes before the server is ready, waits
-        self.port = listening.getsockname()[1]
-        config = uvicorn.Config(
-            self.front,
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            http=listener(lambda _: b"<Error/>", SystemEntropy()),
-            ws="none",
-            timeout_graceful_shutdown=1,
-        )
-        server = uvicorn.Server(config)
-        answering = asyncio.create_task(server._serve(sockets=[listening]))
+        config = uvicorn.Config(self.front, lifespan="off", log_config=None, server_header=False, ws="none")
+        config.http = listener(lambda _: b"<Error/>", SystemEntropy())
+        config.load()
+        state = ServerState()
+        make = partial(config.http_protocol_class, config=config, server_state=state, app_state={})
+        server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
         finally:
-            server.should_exit = True
-            await answering
+            server.close()
+            for connection in list(state.connections):
+                connection.transport.abort()
+            await asyncio.gather(*state.tasks, return_exceptions=True)
             self.front.close()
 
     @property

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Executor
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mallee.aws.sigv4_s3 import (
     STREAMING_SIGNED,
@@ -32,11 +32,21 @@ from mallee.walrus.front.digests import (
     stated_checksum,
     stated_md5,
 )
-from mallee.walrus.front.incoming import Incoming
 
 _STREAMING: Final = {STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER}
 _WITH_TRAILERS: Final = {STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER}
 _HASHED_ASIDE: Final = 128 * 1024  # bytes; below, a thread costs more than it saves
+
+
+class Source(Protocol):
+    """Where a body's bytes come from."""
+
+    @property
+    def length(self) -> int | None:
+        """In bytes, if that is known."""
+
+    def blocks(self) -> AsyncIterator[Block]:
+        """They, each piece valid until the next is asked for."""
 
 
 class Body:
@@ -53,7 +63,7 @@ class Body:
             speak of the object.
 
     Attributes:
-        length: of the decoded bytes; None if the request does not say.
+        length: of the decoded bytes; None if the request does not say: an upload by form never does.
 
     Raises:
         S3Error: at once, for headers that contradict themselves: InvalidDigest, InvalidRequest,
@@ -62,7 +72,7 @@ class Body:
 
     def __init__(
         self,
-        incoming: Incoming,
+        incoming: Source,
         headers: Mapping[bytes, bytes],
         *,
         payload: bytes = UNSIGNED,

@@ -14,6 +14,7 @@ from mallee.aws.sigv4_s3 import S3Signed
 from mallee.walrus.api.table import Operation
 from mallee.walrus.front.address import Address
 from mallee.walrus.front.call import Call
+from mallee.walrus.front.forms import Form
 from mallee.walrus.front.incoming import Incoming
 
 NOWHERE: Final = Address("", "", SERVICE)
@@ -26,6 +27,8 @@ class Exchange:
     Attributes:
         started: by the monotonic clock.
         now: by the calendar.
+        headers: by lower-case name, with what a presigned query or a form carries in their place.
+        form: of an upload by form.
         name: the model's name of what is asked for, built or not.
         answer: what goes back; the errors' too.
         code: of the error; empty if there is none.
@@ -41,12 +44,13 @@ class Exchange:
     now: datetime
     address: Address = NOWHERE
     query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[bytes, bytes] = field(default_factory=dict)
+    headers: dict[bytes, bytes] = field(default_factory=dict)
     name: str = ""
     operation: Operation | None = None
     reader: Reader | None = None
     signed: S3Signed | None = None
     incoming: Incoming | None = None
+    form: Form | None = None
     call: Call | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     answer: Answer = field(default_factory=lambda: Answer(200, []))

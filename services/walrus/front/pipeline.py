@@ -26,6 +26,7 @@ from mallee.walrus.api.table import S3Table
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import Access
 from mallee.walrus.front.exchange import Exchange
+from mallee.walrus.front.form_stages import answer_form, is_form, read_form, receive_form
 from mallee.walrus.front.incoming import Patience
 from mallee.walrus.front.sending import send_answer
 from mallee.walrus.front.stages import Stages, checked_operations
@@ -36,6 +37,7 @@ _log = structlog.get_logger()
 Stage = Callable[[Stages, Exchange], Awaitable[None]]
 STAGES: Final[tuple[Stage, ...]] = (
     Stages.find,
+    Stages.route,
     Stages.verify,
     Stages.open_call,
     Stages.read,
@@ -43,6 +45,15 @@ STAGES: Final[tuple[Stage, ...]] = (
     Stages.act,
 )
 PREFLIGHT: Final[tuple[Stage, ...]] = (Stages.find, Stages.preflight)
+FORM: Final[tuple[Stage, ...]] = (
+    Stages.find,
+    receive_form,
+    Stages.open_call,
+    read_form,
+    Stages.authorise,
+    Stages.act,
+    answer_form,
+)
 
 
 class S3Front:
@@ -140,7 +151,7 @@ class S3Front:
     async def _run(self, x: Exchange) -> None:
         """All stages, or an error in S3's words."""
         try:
-            for stage in PREFLIGHT if x.arrived.method == "OPTIONS" else STAGES:
+            for stage in _stages_of(x):
                 await stage(self._stages, x)
         except AwsError as error:
             _fail(x, error)
@@ -172,6 +183,12 @@ class S3Front:
             case _:
                 return False
         return True
+
+
+def _stages_of(x: Exchange) -> tuple[Stage, ...]:
+    if x.arrived.method == "OPTIONS":
+        return PREFLIGHT
+    return FORM if is_form(x) else STAGES
 
 
 def _fail(x: Exchange, error: AwsError) -> None:

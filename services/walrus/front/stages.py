@@ -51,26 +51,30 @@ class Stages:
     identity: Any
 
     async def find(self, x: Exchange) -> None:
-        """The bucket, the key, and the operation."""
+        """What it is about: bucket and key."""
         x.headers = x.arrived.folded
+        x.incoming = Incoming(
+            x.scope, x.receive, self.clock, length=_length(x.headers), patience=self.patience
+        )
         if sum(len(name) + len(value) for name, value in x.arrived.headers) > MAX_HEADERS:
             raise S3Error("RequestHeaderSectionTooLarge", MaxSizeAllowed=str(MAX_HEADERS))
         x.address = locate(x.headers.get(b"host", b""), x.arrived.path, self.domains)
         if x.arrived.query:
             x.query = decoded_query(x.arrived.query)
-        x.incoming = Incoming(
-            x.scope, x.receive, self.clock, length=_length(x.headers), patience=self.patience
-        )
-        if x.arrived.method != "OPTIONS":
-            x.name = self.wire.router.find(x.arrived.method, x.address.depth, x.query, x.headers)
-            x.operation = self.operations.get(x.name)
-            x.reader = self.readers.get(x.name)
+
+    async def route(self, x: Exchange) -> None:
+        """What is asked for."""
+        x.name = self.wire.router.find(x.arrived.method, x.address.depth, x.query, x.headers)
+        x.operation = self.operations.get(x.name)
+        x.reader = self.readers.get(x.name)
 
     async def verify(self, x: Exchange) -> None:
         """Who asks, if it says so."""
         x.signed = await self.verifier.verify(x.arrived)
         if x.signed is not None and x.signed.how == "query":
             x.headers = _with_hoisted(x.headers, x.query)
+        if b"aws-chunked" in x.headers.get(b"content-encoding", b""):
+            x.headers = _without_framing(x.headers)
 
     async def open_call(self, x: Exchange) -> None:
         """What the operation is given. From here on answers carry what browsers of other origins want."""
@@ -78,10 +82,10 @@ class Stages:
         payload, chain = UNSIGNED, None
         if x.signed is not None:
             payload, chain = x.signed.payload, x.signed.chain
-        elif x.headers.get(b"x-amz-content-sha256") == STREAMING_UNSIGNED_TRAILER:
+        elif x.form is None and x.headers.get(b"x-amz-content-sha256") == STREAMING_UNSIGNED_TRAILER:
             payload = STREAMING_UNSIGNED_TRAILER
         body = Body(
-            x.incoming,
+            x.form or x.incoming,
             x.headers,
             payload=payload,
             chain=chain,
@@ -192,7 +196,15 @@ def _check_metadata(headers: Mapping[bytes, bytes]) -> None:
         raise S3Error("MetadataTooLarge", Size=str(size), MaxSizeAllowed=str(MAX_METADATA))
 
 
-def _with_hoisted(headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> Mapping[bytes, bytes]:
+def _without_framing(headers: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """How the body came is not how the object is encoded."""
+    encodings = [one.strip() for one in headers[b"content-encoding"].split(b",")]
+    kept = b",".join(one for one in encodings if one != b"aws-chunked")
+    rest = {name: value for name, value in headers.items() if name != b"content-encoding"}
+    return rest | {b"content-encoding": kept} if kept else rest
+
+
+def _with_hoisted(headers: dict[bytes, bytes], query: Mapping[str, str]) -> dict[bytes, bytes]:
     """A presigned query may carry what would be a header, and it is signed there too."""
     hoisted = {name.encode(): value.encode() for name, value in query.items() if name.startswith("x-amz-")}
     return {**hoisted, **headers} if hoisted else headers
