@@ -66,9 +66,9 @@ _DROP_INLINE = Prepared(
 _DELETE = Prepared(delete(contents).where(contents.c.id == bindparam("of")))
 _UNUSED = Prepared(select(contents.c.id).where(contents.c.id == bindparam("of"), contents.c.refs == 0))
 _PRESENT = Prepared(select(contents.c.id).where(contents.c.id.in_(bindparam("ids", expanding=True))))
-_BLOBS = Prepared(
+_PAGE = Prepared(
     select(contents)
-    .where(contents.c.id > bindparam("after"), contents.c.inline.is_(None), contents.c.manifest.is_(None))
+    .where(contents.c.id > bindparam("after"), contents.c.manifest.is_(None))
     .order_by(contents.c.id)
     .limit(bindparam("size"))
 )
@@ -116,6 +116,6 @@ def present(tx: Tx, ids: Sequence[bytes]) -> set[bytes]:
     return {bytes(row[0]) for row in tx.execute(_PRESENT, {"ids": list(ids)})} if ids else set()
 
 
-def blobs(tx: Tx, after: bytes, size: int) -> list[ContentRow]:
-    """Those that lie outside the database, by name, from behind `after`."""
-    return [ContentRow(*row) for row in tx.execute(_BLOBS, {"after": after, "size": size})]
+def page(tx: Tx, after: bytes, size: int) -> list[ContentRow]:
+    """Those that have bytes of their own, by name, from behind `after`."""
+    return [ContentRow(*row) for row in tx.execute(_PAGE, {"after": after, "size": size})]

@@ -45,6 +45,7 @@ _DUE = Prepared(
     .order_by(garbage.c.since_ms)
     .limit(bindparam("size"))
 )
+_SINCE = Prepared(select(garbage.c.since_ms).where(garbage.c.id == bindparam("of")))
 _PRESENT = Prepared(select(garbage.c.id).where(garbage.c.id.in_(bindparam("ids", expanding=True))))
 
 
@@ -60,6 +61,12 @@ def add_blobs(tx: Tx, ids: Sequence[bytes], now_ms: int) -> None:
 def due(tx: Tx, before_ms: int, size: int) -> list[GarbageRow]:
     """The oldest that are garbage since `before_ms` or longer."""
     return [GarbageRow(*row) for row in tx.execute(_DUE, {"before": before_ms, "size": size})]
+
+
+def since(tx: Tx, content: bytes) -> int:
+    """When it became garbage; 0 for what is none."""
+    found: int = tx.execute(_SINCE, {"of": content}).scalar() or 0
+    return found
 
 
 def doom(tx: Tx, ids: Sequence[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Column, LargeBinary, String, Table, Text, bindparam, delete, insert, select
@@ -58,13 +59,13 @@ def put(tx: Tx, mark: Mark) -> None:
 
 
 def add_damage(tx: Tx, damage: Damage) -> None:
-    tx.execute(_MEND, {"of": damage.content})
     tx.execute(insert(damages), damage._asdict())
 
 
-def remove_damage(tx: Tx, content: bytes) -> None:
-    """It reads well again, or is no more."""
-    tx.execute(_MEND, {"of": content})
+def remove_damages(tx: Tx, ids: Sequence[bytes]) -> None:
+    """They were looked at again."""
+    if ids:
+        tx.execute(_MEND, [{"of": content} for content in ids])
 
 
 def damaged(tx: Tx, size: int = 1000) -> list[Damage]:
