@@ -168,7 +168,7 @@ async def _parts(call: Call, req: Req, version: Version) -> Mapping[str, Any]:
     after, size = int(req.get("PartNumberMarker") or 0), min(req.get("MaxParts", 1000), 1000)
     answer: dict[str, Any] = {
         "TotalPartsCount": version.parts,
-        "PartNumberMarker": str(after),
+        "PartNumberMarker": after,
         "MaxParts": size,
         "IsTruncated": False,
     }
@@ -181,5 +181,5 @@ async def _parts(call: Call, req: Req, version: Version) -> Mapping[str, Any]:
             for part in parts[:size]
         ]
         answer["IsTruncated"] = len(parts) > size
-        answer["NextPartNumberMarker"] = str(parts[:size][-1].number if parts[:size] else after)
+        answer["NextPartNumberMarker"] = parts[:size][-1].number if parts[:size] else after
     return answer
