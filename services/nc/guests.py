@@ -87,8 +87,11 @@ class Guests:
     def _take(self, order: Order, *, whole: bool) -> None:
         instance_id, generation = order.key
         if generation <= self._graveyard.ended(self.node, instance_id):
-            if (dying := self._instances.get(instance_id)) is not None and generation in dying.copies:
-                dying.order = order  # told when it is really gone
+            dying = self._instances.get(instance_id)
+            if dying is not None and generation in dying.copies:
+                # Told when it is really gone. An order for a newer copy, which waits for that, stands.
+                if dying.order is None or dying.order.key.generation <= generation:
+                    dying.order = order
             else:
                 self._say(Fact(order.key, order.revision, Phase.TERMINATED))
             return

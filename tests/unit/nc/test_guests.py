@@ -102,6 +102,21 @@ async def test_a_guest_runs_with_its_history(world: World) -> None:
     assert fact.resources == a_guest().resources
 
 
+async def test_the_end_of_an_old_copy_does_not_unsay_the_start_of_a_new_one(world: World) -> None:
+    """The cluster controller hears of the old copy while it is being destroyed, and orders what is done already."""
+    world.order()
+    await world.becomes(Phase.RUNNING)
+    world.order(Power.STOPPED, revision=2)
+    await world.becomes(Phase.STOPPED)
+    world.knobs.hang.add("destroy")
+    world.order(key=GuestKey("i-1", 2), revision=3)
+    await world.clock.advance(0.5)
+    world.order(Power.TERMINATED, revision=3, force=True)
+    world.knobs.hang.clear()
+    await world.becomes(Phase.RUNNING, key=GuestKey("i-1", 2))
+    assert await phases(world.driver) == {GuestKey("i-1", 2): Phase.RUNNING}
+
+
 async def test_terminate_wins_over_a_start_in_progress(world: World) -> None:
     world.order()
     await world.clock.advance(0.45)
