@@ -9,6 +9,8 @@ import pytest
 from s3_house import House
 from s3_requests import Chunked, crc32c, head, raw, request, say, take
 
+from mallee.walrus.front.incoming import Patience
+
 BIG = os.urandom(700_001)
 MODES = {
     "signed chunks": {"signed": True},
@@ -222,8 +224,6 @@ async def test_a_body_that_stops_is_nobodys(house, size) -> None:
 
 
 async def test_a_slow_body_is_given_up() -> None:
-    from mallee.walrus.front.incoming import Patience
-
     async with House(options={"patience": Patience(idle=0.1)}).open() as house:
         for size in (100, 400_000):
             body = os.urandom(size)
