@@ -121,6 +121,8 @@ def _cc_settings(_: Plan, member: Member) -> dict[str, Any]:
 
 def _nc_settings(plan: Plan, member: Member) -> dict[str, Any]:
     cluster = next(cc for cc in plan.of_role("cc") if cc.zone == member.zone)
+    if plan.shape.hypervisor == "libvirt":
+        return {"zone": member.zone, "cluster": cluster.address, "hypervisor": "libvirt"}
     return {
         "zone": member.zone,
         "cluster": cluster.address,
@@ -227,6 +229,7 @@ def _nc(post: Post, me: Identity, world: World) -> Service:
         clock=world.clock,
         entropy=world.entropy,
         transport=world.transport,
+        leases=post.folder / "leases",
     )
 
 

@@ -85,6 +85,7 @@ class Wish:
     node_vcpus: int | None = None
     node_memory_mib: int | None = None
     instant: bool | None = None
+    hypervisor: str | None = None
 
 
 def zone_name(region: str, number: int) -> str:
@@ -98,9 +99,10 @@ def shape_of(wish: Wish, kept: Shape | None) -> Shape:
         Fault: INVALID for a number out of range; CONFLICT when zones or nodes would vanish with
             what lives there.
     """
+    real = wish.hypervisor == "libvirt"
     before = kept or Shape(
-        zones=2,
-        nodes=2,
+        zones=1 if real else 2,
+        nodes=1 if real else 2,
         shared_nodes=(wish.nodes or 0) > OWN_PROCESS_UP_TO,
         node_vcpus=128,
         node_memory_mib=524_288,
@@ -109,7 +111,7 @@ def shape_of(wish: Wish, kept: Shape | None) -> Shape:
     )
     asked = {
         name: value
-        for name in ("zones", "nodes", "node_vcpus", "node_memory_mib", "instant")
+        for name in ("zones", "nodes", "node_vcpus", "node_memory_mib", "instant", "hypervisor")
         if (value := getattr(wish, name)) is not None
     }
     shape = msgspec.structs.replace(before, **asked)
@@ -126,6 +128,20 @@ def shape_of(wish: Wish, kept: Shape | None) -> Shape:
                 fix=f"Give {low} to {high:,}.",
                 code="bad-option",
             )
+    if kept is not None and shape.hypervisor != kept.hypervisor:
+        raise Fault(
+            Kind.CONFLICT,
+            f"This cloud's nodes are {kept.hypervisor}; they cannot become {shape.hypervisor}.",
+            fix="Give another state folder, or begin anew: mallee down --purge",
+            code="other-hypervisor",
+        )
+    if shape.hypervisor == "libvirt" and (shape.zones, shape.nodes) != (1, 1):
+        raise Fault(
+            Kind.INVALID,
+            "One machine with real guests is one node in one zone.",
+            fix="Leave --zones and --nodes away; other machines join with: mallee node join",
+            code="bad-option",
+        )
     for name in ("zones", "nodes"):
         if kept is not None and getattr(shape, name) < getattr(kept, name):
             raise Fault(

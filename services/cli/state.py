@@ -43,6 +43,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         node_memory_mib: of each fake node.
         instant: fake guests change state at once.
         ports: of each service by its name, chosen at the first start.
+        hypervisor: `fake`, or `libvirt`: then this machine is the one node.
     """
 
     zones: int
@@ -52,6 +53,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     node_memory_mib: int
     instant: bool
     ports: dict[str, int]
+    hypervisor: str = "fake"
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,10 @@ def test_what_cannot_start_is_a_sentence(tmp_path: Path) -> None:
     state = ("--state", str(tmp_path / "state"))
 
     assert "Did you mean port" in mallee("up", "--config", str(wrong), *state, code=1).stderr
-    assert "not there yet" in mallee("up", "--hypervisor", "libvirt", *state, code=1).stderr
+    assert (
+        "one node in one zone"
+        in mallee("up", "--hypervisor", "libvirt", "--zones", "2", *state, code=1).stderr
+    )
     assert "out of range" in mallee("up", "--zones", "99", *state, code=1).stderr
     assert mallee("up", "--zones", "many", code=2).stderr
 

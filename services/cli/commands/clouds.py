@@ -59,7 +59,9 @@ def up(
     ] = None,
     zones: Annotated[int | None, typer.Option(help="Availability zones. [default: 2]")] = None,
     nodes: Annotated[int | None, typer.Option(help="Nodes in each zone. [default: 2]")] = None,
-    hypervisor: Annotated[Hypervisor, typer.Option(help="What nodes run guests on.")] = Hypervisor.FAKE,
+    hypervisor: Annotated[
+        Hypervisor | None, typer.Option(help="What nodes run guests on. [default: fake]")
+    ] = None,
     node_vcpus: Annotated[int | None, typer.Option(help="Of each fake node. [default: 128]")] = None,
     node_memory: Annotated[int | None, typer.Option(help="Of each fake node, MiB. [default: 524288]")] = None,
     config: Config = None,
@@ -82,19 +84,11 @@ def up(
     The cloud lives in its state folder: starting again finds every instance as it was, and options
     that are not given are as they were.
     """
-    if hypervisor is Hypervisor.LIBVIRT:
-        raise Fault(
-            Kind.INVALID,
-            "The libvirt hypervisor is not there yet.",
-            why="This version runs fake nodes only.",
-            fix="Leave --hypervisor away.",
-            code="no-such-hypervisor",
-        )
     from mallee.cli.plan import Wish
     from mallee.cli.running import Request
     from mallee.cli.running import up as run_cloud
 
-    wish = Wish(port, zones, nodes, node_vcpus, node_memory, instant)
+    wish = Wish(port, zones, nodes, node_vcpus, node_memory, instant, hypervisor)
     request = Request(StateFolder.find(state), wish, config, database, processes)
     asked = state is not None
 

@@ -93,7 +93,7 @@ def _unpack(work: Path, name: str, packages: Sequence[str]) -> Path:
 
 
 def _fill(root: Path, kernel: Path, system: Path) -> None:
-    for folder in ("bin", "sbin", "lib/modules", "etc/acpi", "root"):
+    for folder in ("bin", "sbin", "lib/modules", "etc/acpi/PWRF", "root"):
         (root / folder).mkdir(parents=True)
     shutil.copy2(
         next(path for path in (system / "bin/busybox", system / "usr/bin/busybox") if path.exists()),
@@ -110,7 +110,7 @@ def _fill(root: Path, kernel: Path, system: Path) -> None:
     _script(root / "init", own.joinpath("init.sh").read_text())
     _script(root / "bin/dirty", own.joinpath("dirty.sh").read_text())
     _script(root / "etc/udhcpc.sh", _DHCP)
-    _script(root / "etc/acpi/PWRF", "#!/bin/sh\npoweroff -f\n")
+    _script(root / "etc/acpi/PWRF/00000080", "#!/bin/sh\npoweroff -f\n")
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (root / "etc/shells").write_text("/bin/sh\n")
 
