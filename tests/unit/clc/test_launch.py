@@ -180,6 +180,7 @@ async def test_everything_that_is_asked_for_is_shown(pretend: PretendCloud) -> N
         ({"Placement": {"AvailabilityZone": "moon"}}, "InvalidParameterValue"),
         ({"Placement": {"Tenancy": "dedicated"}}, "UnsupportedOperation"),
         ({"UserData": "???"}, "InvalidUserData.Malformed"),
+        ({"UserData": "\U0001f998"}, "InvalidUserData.Malformed"),
         ({"UserData": b64encode(b"x" * 16385).decode()}, "InvalidParameterValue"),
         ({"HibernationOptions": {"Configured": True}}, "UnsupportedOperation"),
         (

@@ -7,7 +7,6 @@ are no volumes, public addresses, placement groups, Spot market or launch templa
 from __future__ import annotations
 
 from base64 import b64decode
-from binascii import Error as NotBase64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -156,7 +155,7 @@ def decode_user_data(text: str) -> bytes:
     """
     try:
         data = b64decode("".join(text.split()), validate=True)
-    except NotBase64:
+    except ValueError:  # not only of base64: it wants to be ASCII first
         raise InvalidUserDataMalformed("Invalid BASE64 encoding of user data.") from None
     return checked_user_data(data)
 
