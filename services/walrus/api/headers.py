@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
@@ -138,7 +137,7 @@ def customer_key(req: Req, prefix: str = "") -> bytes | None:
         )
     try:
         plain = base64.b64decode(key or "", validate=True)
-    except binascii.Error:
+    except ValueError:  # of base64, and of what is no ASCII
         plain = b""
     if len(plain) != 32:
         raise S3Error(
