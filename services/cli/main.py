@@ -29,6 +29,7 @@ from mallee.cli.commands import (
     looks,
     migrations,
     nodes,
+    objects,
 )
 from mallee.kernel.errors import Fault, Kind
 
@@ -59,6 +60,7 @@ for group in (clouds, demo, access, looks, audit, migrations, checks):
 app.add_typer(nodes.app, name="node")
 app.add_typer(accounts.app, name="account")
 app.add_typer(images.app, name="image")
+app.add_typer(objects.app, name="s3")
 
 
 def run() -> None:

@@ -23,9 +23,11 @@ from mallee.kernel.db import Database
 from mallee.kernel.db.metrics import DatabaseMetrics
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.reconcile import Reconciler
 from mallee.kernel.rpc import Identity, Served, Transport
 from mallee.kernel.secrets_box import SecretsBox
 from mallee.rpc.common_pb2_grpc import add_IntrospectionServiceServicer_to_server
+from mallee.rpc.objects_pb2_grpc import add_ObjectServiceServicer_to_server
 from mallee.walrus.access.gate import Gate
 from mallee.walrus.api import operations
 from mallee.walrus.config import WalrusConfig
@@ -34,7 +36,11 @@ from mallee.walrus.errors import S3Error
 from mallee.walrus.forwarded import behind_door
 from mallee.walrus.front.pipeline import S3Front
 from mallee.walrus.identity import Identities
-from mallee.walrus.service import ACCESS, Introspection
+from mallee.walrus.reconcile.garbage import Garbage
+from mallee.walrus.reconcile.lifecycle import Lifecycle
+from mallee.walrus.reconcile.orphans import Orphans
+from mallee.walrus.reconcile.scrub import Scrub
+from mallee.walrus.service import ACCESS, Introspection, Objects
 from mallee.walrus.store import Files, Ground, Store
 
 DATABASE, SECRETS, OBJECTS = "walrus.db", "secrets", "objects"
@@ -86,7 +92,8 @@ class Walrus:
             starting.callback(listening.close)
             store = await self._open_store(starting)
             identities = self._identities(starting)
-            await self._serve_rpc(starting)
+            await self._serve_rpc(store, starting)
+            self._reconcile(store, starting)
             front = self._front(store, identities, starting)
             self._answer(behind_door(front, lambda: identities.door_token), listening, starting)
             self.front = front
@@ -124,10 +131,23 @@ class Walrus:
         _in_background(starting, identities.run())
         return identities
 
-    async def _serve_rpc(self, starting: AsyncExitStack) -> None:
-        register = partial(add_IntrospectionServiceServicer_to_server, Introspection(self._me, self._clock))
-        self._served = await self._transport.serve(self._me, self._config.address, register, access=ACCESS)
+    async def _serve_rpc(self, store: Store, starting: AsyncExitStack) -> None:
+        register = (
+            partial(add_IntrospectionServiceServicer_to_server, Introspection(self._me, self._clock)),
+            partial(add_ObjectServiceServicer_to_server, Objects(store)),
+        )
+        self._served = await self._transport.serve(self._me, self._config.address, *register, access=ACCESS)
         starting.push_async_callback(self._served.close, grace=1.0)
+
+    def _reconcile(self, store: Store, starting: AsyncExitStack) -> None:
+        passes = {
+            "garbage": (Garbage(store.ground).one_pass, 10.0),
+            "orphans": (Orphans(store.ground).one_pass, 3600.0),
+            "scrub": (Scrub(store.ground).one_pass, 60.0),
+            "lifecycle": (Lifecycle(store).one_pass, self._config.lifecycle_seconds),
+        }
+        for name, (one_pass, every) in passes.items():
+            _in_background(starting, Reconciler(name, one_pass, every=every, clock=self._clock).run())
 
     def _front(self, store: Store, identities: Identities, starting: AsyncExitStack) -> S3Front:
         registry = CollectorRegistry()

@@ -42,6 +42,13 @@ class Rule(NamedTuple):
     keep_newer: int = 0
     abort_days: int | None = None
 
+    @property
+    def ends_versions(self) -> bool:
+        """Whether it is about objects at all, not about uploads alone."""
+        return (
+            self.days is not None or self.date is not None or self.markers or self.noncurrent_days is not None
+        )
+
     def covers(self, key: str, tags: Mapping[str, str], size: int) -> bool:
         """Whether the rule is for an object."""
         return (
