@@ -219,7 +219,7 @@ class Convergence:
             # What nobody has said yet since the start is as it was written.
             known = self._ledger.live.get(row.instance_id) or Live(row.generation, Phase(row.phase))
             news = known != live
-            self._ledger.live[row.instance_id] = live
+            self._ledger.hear(row.instance_id, live)
             return news
         if fact.phase is not Phase.TERMINATED and row.power == Power.TERMINATED:
             return False  # the answer to an older order; the newer one is under way
@@ -234,7 +234,7 @@ class Convergence:
             rest = at_rest(row, fact.phase)
             self._put(rest._replace(cause_code=code, cause_message=message, updated_ms=self._ledger.now_ms()))
         if row.instance_id in self._ledger.live:
-            self._ledger.live[row.instance_id] = live
+            self._ledger.hear(row.instance_id, live)
         return True
 
     def _superseded(self, host: int, row: Placement, fact: GuestFact) -> None:

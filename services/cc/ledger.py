@@ -48,6 +48,7 @@ class Ledger:
         self.inventory = Inventory(score)
         self.scheduler = Scheduler(self.inventory)
         self.live: dict[str, Live] = {}
+        self._heard: dict[str, None] = {}  # whose phase may differ from the written one
         self.sightings = Sightings()
         self.left: dict[int, dict[str, None]] = {}
         self.claimed: set[str] = set()  # whose capacity no order has bound yet
@@ -101,19 +102,32 @@ class Ledger:
         """The calendar in milliseconds, for displays and the age of tombstones."""
         return int(self.clock.now().timestamp() * 1000)
 
+    def hear(self, instance_id: str, live: Live) -> None:
+        """A node says this of the current copy."""
+        self.live[instance_id] = live
+        self._heard[instance_id] = None
+
     async def note_phases(self) -> None:
         """Write the phases that nodes reported since the rows were written; they are no news to anybody."""
         passing = {Phase.RUNNING, Phase.PROVISIONING}
         book = self.placements
-        for instance_id, live in self.live.items():
-            row = book.rows.get(instance_id)
-            if row is None or row is not book.durable(instance_id) or live.generation != row.generation:
+        heard, self._heard = self._heard, {}
+        for instance_id in heard:
+            row, live = book.rows.get(instance_id), self.live.get(instance_id)
+            if row is None or live is None or live.generation != row.generation:
+                continue
+            if row is not book.durable(instance_id):
+                self._heard[instance_id] = None  # when it is written
                 continue
             if row.phase in passing and live.phase in passing and row.phase != live.phase:
                 book.put(instance_id, row._replace(phase=live.phase))
                 self._quiet.add(instance_id)
         if self._quiet:
-            await self.journal.commit()
+            try:
+                await self.journal.commit()
+            except BaseException:
+                self._heard = heard | self._heard
+                raise
 
     def _fence(self, tx: Tx) -> None:
         epochs.hold(tx, self.zone, self._epoch)

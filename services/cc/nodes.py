@@ -23,7 +23,8 @@ from mallee.cc.scheduler.inventory import Host
 from mallee.domain.guest import Phase, Power, Resources
 from mallee.kernel.errors import Fault, Kind
 
-ADOPTED_AT_ONCE = 4
+ADOPTED_AT_ONCE = 2
+SMALL_INVENTORY, BREATH_SECONDS = 25, 0.02
 TURN_SECONDS = 5.0  # after which the next one has its turn as well
 DEAF_SECONDS = 2.0  # between two sweeps, which come twice a second
 _ALIVE = frozenset({Phase.RUNNING, Phase.PAUSED})
@@ -52,6 +53,7 @@ class Line:
     Attributes:
         was_lost: the lease had lapsed before this line came; it is granted with the orders, not before.
         heard: every copy that the inventory has named so far, and its phase.
+        size: how many it has named in all.
         complete: the whole inventory is known.
         over: set when it is, or the line is closed.
     """
@@ -60,6 +62,7 @@ class Line:
         self.number = number
         self.was_lost = was_lost
         self.heard: dict[tuple[str, int], Phase] = {}
+        self.size = 0
         self.complete = False
         self.over = asyncio.Event()
         self.woken = asyncio.Event()
@@ -200,6 +203,9 @@ class Nodes:
                     await line.over.wait()
             except TimeoutError:
                 _log.warning("a node is slow to say what it has", node=line.number)
+            if line.size > SMALL_INVENTORY:
+                # gRPC lets in one new line a turn of the loop: turns must be short while nodes dial in.
+                await self._ledger.clock.sleep(BREATH_SECONDS)
 
     async def learn(self, line: Line, facts: Sequence[GuestFact]) -> None:
         """A node says what some of its copies are, as a part of its inventory or because they changed.
@@ -220,7 +226,7 @@ class Nodes:
         host = self._ledger.inventory.hosts[line.number]
         self._lay_ghosts(host, line.heard)
         line.send_whole(self._whole_of(host, line.heard))
-        line.heard = {}
+        line.size, line.heard = len(line.heard), {}
         host.silent = False
         self._ledger.inventory.touch(host)
         self._returning.discard(line.number)

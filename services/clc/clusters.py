@@ -137,6 +137,9 @@ class Sink(Protocol):
     async def take(self, facts: Sequence[pb.InstanceFact]) -> Sequence[str]:
         """Make the facts true in the database; which instances have new wishes by that."""
 
+    async def news(self, facts: Sequence[pb.InstanceFact]) -> Sequence[pb.InstanceFact]:
+        """Those among the facts of a whole picture that say anything new."""
+
     async def compare(self, zone: str, known: set[str]) -> None:
         """The cluster has said everything that it knows of."""
 
@@ -374,11 +377,15 @@ class ClusterClient:
             epoch, sequence = message.epoch, message.sequence
             if message.HasField("zone"):
                 self.state = message.zone
-            for fact in message.facts:
+            facts = message.facts
+            for fact in facts:
                 fact.host_id = host_ids.public(self.zone, fact.host_id)
-                queue.put_nowait(fact)
             if message.snapshot:
-                known.update(fact.instance_id for fact in message.facts)
+                known.update(fact.instance_id for fact in facts)
+                # After a restart of either side nearly all of it is known: no transaction is made of that.
+                facts = await self._sink.news(facts)
+            for fact in facts:
+                queue.put_nowait(fact)
             if message.snapshot_end:
                 queue.put_nowait(_End(known))
                 known = set()

@@ -7,12 +7,13 @@ what an ended instance held. A fact that answers an older wish is only news abou
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
 from mallee.clc import wishes
 from mallee.clc.db import instances, interfaces
-from mallee.clc.db.instances import InstanceRow
+from mallee.clc.db.instances import Glance, InstanceRow
 from mallee.clc.instance import GUEST_SHUTDOWN, Operation, Reason, State
 from mallee.domain.guest import Power
 from mallee.kernel.clock import Clock
@@ -116,6 +117,15 @@ _CLOSE: dict[Power, Callable[[InstanceRow, pb.InstanceFact, int], InstanceRow]] 
 }
 
 
+_AT_REST = frozenset(
+    {
+        (Power.RUNNING, State.RUNNING, common_pb2.PHASE_RUNNING),
+        (Power.STOPPED, State.STOPPED, common_pb2.PHASE_STOPPED),
+        (Power.TERMINATED, State.TERMINATED, common_pb2.PHASE_TERMINATED),
+    }
+)
+
+
 def _reason(fact: pb.InstanceFact) -> Reason:
     """EC2's words for a cause."""
     code = _CAUSES.get(fact.cause.code, fact.cause.code)
@@ -137,9 +147,19 @@ class Facts:
         now_ms = int(self._clock.now().timestamp() * 1000)
         return await self._db.transact(lambda tx: apply(tx, newest, now_ms))
 
+    async def news(self, facts: Sequence[pb.InstanceFact]) -> Sequence[pb.InstanceFact]:
+        """The facts that say anything new."""
+        ids = [fact.instance_id for fact in facts]
+        known = {row.id: row for row in await self._db.read(lambda tx: instances.glance(tx, ids))}
+        return [fact for fact in facts if not _is_known(known.get(fact.instance_id), fact)]
+
     async def compare(self, zone: str, known: set[str]) -> None:
         """What should live in the zone and is unknown there is wished for again."""
-        lost = await self._db.read(lambda tx: _unknown(tx, zone, known))
+        lost: list[str] = []
+        after = ""
+        while ids := await self._db.read(partial(instances.living, zone=zone, after=after, limit=_PAGE)):
+            lost += [each for each in ids if each not in known]
+            after = ids[-1]
         if lost:
             _log.warning("instances are unknown in their zone", zone=zone, count=len(lost))
             await self._db.transact(lambda tx: instances.unsettle(tx, lost))
@@ -166,10 +186,16 @@ def apply(tx: Tx, facts: dict[str, pb.InstanceFact], now_ms: int) -> list[str]:
     return renewed
 
 
-def _unknown(tx: Tx, zone: str, known: set[str]) -> list[str]:
-    lost: list[str] = []
-    after = ""
-    while ids := instances.living(tx, zone, after, _PAGE):
-        lost += [each for each in ids if each not in known]
-        after = ids[-1]
-    return lost
+def _is_known(row: Glance | None, fact: pb.InstanceFact) -> bool:
+    """Whether the fact confirms a settled row, so that `absorb` would leave it as it is."""
+    return (
+        row is not None
+        and not row.unsettled
+        and fact.revision == row.revision
+        and fact.generation == row.generation
+        and fact.host_id in {"", row.host_id}
+        and fact.reachable == row.reachable
+        and fact.reboots <= row.reboots_done
+        and fact.migration_id == row.migration_id
+        and (row.power, row.state, fact.phase) in _AT_REST
+    )

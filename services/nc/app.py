@@ -32,6 +32,8 @@ from mallee.nc.service import ACCESS, Introspection, Nodes, NodeService, PageSin
 from mallee.rpc.common_pb2_grpc import add_IntrospectionServiceServicer_to_server
 from mallee.rpc.node_pb2_grpc import add_NodeServiceServicer_to_server, add_PageSinkServiceServicer_to_server
 
+_BREATH = 0.001  # seconds
+
 _log = structlog.get_logger()
 
 
@@ -157,12 +159,18 @@ class NodeController:
             )
             self._run(attendance.run())
             self._run(node.guests.watch())
-        look = Reconciler("inventory", self._look, every=self._config.look_seconds, clock=self._clock)
-        self._run(look.run())
+        self._run(self._look_on())
+
+    async def _look_on(self) -> None:
+        """Read the inventories again, from time to time."""
+        every = self._config.look_seconds
+        await self._clock.sleep(every)  # they were read at the start
+        await Reconciler("inventory", self._look, every=every, clock=self._clock).run()
 
     async def _look(self) -> None:
         for node in self.nodes.values():
             await node.guests.look()
+            await self._clock.sleep(_BREATH)  # renewals do not wait for all of them
 
     def _to_cluster(self) -> Channel:
         if not self._config.connection_each:

@@ -382,7 +382,7 @@ class Desk:
         book.put(
             migration.outgoing, Reservation(migration.outgoing, migration.source, row.vcpus, row.memory_mib)
         )
-        self.ledger.live[row.instance_id] = Live(there.generation, Phase.RUNNING, reboots=row.reboots)
+        self.ledger.hear(row.instance_id, Live(there.generation, Phase.RUNNING, reboots=row.reboots))
 
     async def save(self, migration: Migration, also: Callable[[Tx], None] | None = None) -> None:
         row = migration.row()

@@ -202,6 +202,22 @@ user_data = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
+
+class Glance(NamedTuple):
+    """What facts are compared with."""
+
+    id: str
+    revision: int
+    generation: int
+    host_id: str
+    reachable: bool
+    reboots_done: int
+    migration_id: str
+    power: str
+    state: int
+    unsettled: bool
+
+
 _STATE_COLUMNS = (
     *("version", "state", "operation", "cause_code", "cause_message", "cause_ms", "changed_ms", "power"),
     *("force", "reboots", "revision", "unsettled", "host_id", "generation", "reachable", "reboots_done"),
@@ -212,6 +228,9 @@ _DETAIL_COLUMNS = ("version", "instance_type", "details")
 _INSERT = Prepared(insert(instances))
 _INSERT_USER_DATA = Prepared(insert(user_data))
 _BY_IDS = Prepared(select(instances).where(_of.id.in_(bindparam("ids", expanding=True))))
+_GLANCE = Prepared(
+    select(*(_of[name] for name in Glance._fields)).where(_of.id.in_(bindparam("ids", expanding=True)))
+)
 _MINE = Prepared(
     select(instances).where(
         _of.account_id == bindparam("account_id"), _of.id.in_(bindparam("ids", expanding=True))
@@ -292,6 +311,11 @@ def add(tx: Tx, rows: Sequence[InstanceRow]) -> None:
 def find(tx: Tx, ids: Sequence[str]) -> list[InstanceRow]:
     """Whoever's instances these are; those that do not exist are missing from the answer."""
     return _rows(tx, _BY_IDS, {"ids": ids})
+
+
+def glance(tx: Tx, ids: Sequence[str]) -> list[Glance]:
+    """The same, of each only what facts are compared with."""
+    return [Glance._make(row) for row in tx.execute(_GLANCE, {"ids": ids})] if ids else []
 
 
 def mine(tx: Tx, account: str, ids: Iterable[str]) -> list[InstanceRow]:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mallee.aws.errors import AwsError
 from mallee.clc.db import interfaces
+from mallee.clc.facts import absorb
 from mallee.clc.instance import NEXT, State
 from mallee.kernel.db import Database
+from mallee.rpc import cluster_pb2 as pb
 from mallee.rpc import common_pb2
 from tests.unit.clc.pretend_cloud import PretendCloud
+
+CHANGES: tuple[dict[str, Any], ...] = (
+    {},
+    {"reachable": False},
+    {"host_id": "h-elsewhere"},
+    {"host_id": ""},
+    {"generation": 7},
+    {"reboots": 5},
+    {"migration_id": "mig-1"},
+)
 
 
 @pytest.fixture
@@ -170,6 +183,33 @@ async def test_every_order_of_facts_follows_the_graph(pretend: PretendCloud) -> 
             allowed = NEXT[State(before.state)] | {State(before.state)}
             assert State(after.state) in allowed
         await pretend.settle()
+
+
+async def test_of_a_whole_picture_only_what_changes_a_row_is_news(pretend: PretendCloud) -> None:
+    """Whatever is left out would have changed nothing, and what confirms a settled row is left out."""
+    (one,) = await pretend.run()
+    await pretend.settle()
+    row = await pretend.row(one)
+    assert await pretend.facts.news([pretend.fact(row)]) == []
+    assert len(await pretend.facts.news([pb.InstanceFact(instance_id="i-unknown")])) == 1
+    for wish in ("", "RebootInstances", "StopInstances", "StartInstances", "TerminateInstances"):
+        if wish:
+            await pretend.ask(wish, InstanceIds=[one])
+        for settled in (False, True):
+            row = await pretend.row(one)
+            facts = [
+                pretend.fact(row, phase, revision=row.revision + later, **changed)
+                for phase in common_pb2.Phase.values()
+                for later in (-1, 0, 1)
+                for changed in CHANGES
+            ]
+            said = await pretend.facts.news(facts)
+            assert [
+                absorb(row, fact, 0) for fact in facts if fact not in said and absorb(row, fact, 0) != row
+            ] == []
+            if not settled:
+                await pretend.settle()
+        assert await pretend.facts.news([pretend.fact(await pretend.row(one))]) == []
 
 
 async def test_news_of_an_older_placement_moves_nothing(pretend: PretendCloud) -> None:
