@@ -137,7 +137,7 @@ class Front:
                 await self._run(x)
         except Disconnected:
             return
-        await _send(send, x)
+        await _send(scope, send, x)
         self._telemetry.log_access(x)
         self._telemetry.measure(x)
 
@@ -198,7 +198,7 @@ def _service_of(arrived: sigv4.Arrived) -> str:
     return ""
 
 
-async def _send(send: Send, x: Exchange) -> None:
+async def _send(scope: Scope, send: Send, x: Exchange) -> None:
     headers = [
         (b"content-type", b"text/xml;charset=UTF-8"),
         (b"content-length", str(len(x.body)).encode()),
@@ -207,9 +207,14 @@ async def _send(send: Send, x: Exchange) -> None:
     ]
     if x.status in {405, 413} or x.code == "RequestTimeout":  # the body was not read to its end
         headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": x.status, "headers": headers})
-    body = b"" if x.arrived.method == "HEAD" else x.body
-    await send({"type": "http.response.body", "body": body})
+    start = {"type": "http.response.start", "status": x.status, "headers": headers}
+    body = {"type": "http.response.body", "body": b"" if x.arrived.method == "HEAD" else x.body}
+    whole = scope.get("extensions", {}).get("mallee.whole")
+    if whole is not None:
+        await whole(start, body)
+    else:
+        await send(start)
+        await send(body)
 
 
 async def _plain(send: Send, status: int, body: bytes) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from httptools import HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mallee.aws.listener.bulk import Intake, Outlet
 from mallee.kernel.entropy import Entropy, request_id
@@ -46,6 +46,36 @@ def listener(
 
     Listener.head_seconds = head_seconds
     return Listener
+
+
+async def _send_whole(transport: Transport, cycle: Any, start: Any, body: Any) -> None:
+    """Both messages of a response that is one piece: a system call and a packet instead of two."""
+    cycle.transport = whole = _Whole(transport)
+    try:
+        await cycle.send(start)
+        await cycle.send(body)
+    finally:
+        whole.flush()
+
+
+class _Whole:
+    """As much of a transport as a response writes to, which waits for all of it."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._pieces: list[bytes] = []
+
+    def write(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def flush(self) -> None:
+        pieces, self._pieces = self._pieces, []
+        if pieces:
+            self._transport.writelines(pieces)
 
 
 class _Bounded(HttpToolsProtocol):
@@ -100,8 +130,32 @@ class _Bounded(HttpToolsProtocol):
         extensions: dict[str, Any] = {}
         self.scope["extensions"] = extensions
         super().on_headers_complete()
+        extensions["mallee.answer"] = partial(self._answer, self.cycle)
         extensions["mallee.sendfile"] = partial(self._send_file, self.cycle)
         extensions["mallee.intake"] = partial(Intake, self, self.cycle)
+        extensions["mallee.whole"] = partial(_send_whole, self.transport, self.cycle)
+
+    def _answer(self, cycle: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """A whole answer in one write; False if it must go the other way, part by part.
+
+        Args:
+            cycle: of the request; its body must have been read.
+            status: of HTTP.
+            headers: lower-case, the length of the body among them.
+            body: empty for the answer to HEAD.
+        """
+        if cycle.disconnected or cycle.response_started or not cycle.keep_alive or cycle.flow.write_paused:
+            return False
+        lines = [b"%b: %b\r\n" % pair for pair in (*cycle.default_headers, *headers)]
+        head = b"".join(lines)
+        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+            return False  # a header would begin another one: uvicorn has words for that
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
+        cycle.waiting_for_100_continue = False
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     async def _send_file(self, cycle: Any, fd: int, offset: int, length: int) -> bool:
         if cycle.disconnected or self.transport.is_closing():

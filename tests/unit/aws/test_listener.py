@@ -19,8 +19,13 @@ WHOLE = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"
 
 async def answers(scope, receive, send) -> None:
     await receive()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"ok"})
+    start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
+    body = {"type": "http.response.body", "body": b"ok"}
+    if scope["path"] == "/whole":
+        await scope["extensions"]["mallee.whole"](start, body)
+    else:
+        await send(start)
+        await send(body)
 
 
 class House:
@@ -100,3 +105,25 @@ async def test_a_body_may_take_longer_and_be_larger_than_a_head(house: House) ->
 
 async def test_requests_follow_each_other(house: House) -> None:
     assert (await house.say(WHOLE * 3, until=b"ok")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_an_answer_that_is_given_whole_is_the_same_answer(house: House) -> None:
+    def asked(method: bytes, path: bytes, *more: bytes) -> bytes:
+        return b"\r\n".join((method + b" " + path + b" HTTP/1.1", b"Host: x", *more, b"", b""))
+
+    for method in (b"GET", b"HEAD"):
+        parts, whole = [
+            await house.say(asked(method, path), asked(method, path, b"Connection: close"))
+            for path in (b"/", b"/whole")
+        ]
+        assert whole.count(b"HTTP/1.1 200 OK") == 2
+        assert whole.count(b"\r\n\r\nok") == (0 if method == b"HEAD" else 2)
+        assert [line for line in whole.split(b"\r\n") if b"date:" not in line] == [
+            line for line in parts.split(b"\r\n") if b"date:" not in line
+        ]
+
+
+async def test_answers_that_are_given_whole_keep_their_order(house: House) -> None:
+    ask = b"GET /whole HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert (await house.say(ask * 5 + last)).count(b"\r\n\r\nok") == 6
