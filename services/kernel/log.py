@@ -24,6 +24,7 @@ _SECRET_NAMES = re.compile(
     r"secret|password|passphrase|authorization|signature|private_?key|session_?token", re.IGNORECASE
 )
 _MASK = "[secret]"
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def configure(*, json: bool, level: str = "info", clock: Clock | None = None) -> None:
@@ -53,6 +54,8 @@ def configure(*, json: bool, level: str = "info", clock: Clock | None = None) ->
 
 def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask what is a `Secret` and what is called like one, at any depth."""
+    if all(value.__class__ in _PLAIN and not _is_secret(key) for key, value in event.items()):
+        return event  # nearly every line
     return {key: _masked(key, value) for key, value in event.items()}
 
 
@@ -104,8 +107,8 @@ class _Lossy(io.TextIOBase):
 _STDERR = cast("TextIO", _Lossy())  # for loggers, which write and flush
 
 
-def _to_stderr(*_: object) -> structlog.PrintLogger:
-    return structlog.PrintLogger(_STDERR)
+def _to_stderr(*_: object) -> structlog.WriteLogger:
+    return structlog.WriteLogger(_STDERR)  # which writes a line and its end in one
 
 
 class _Libraries(logging.StreamHandler[TextIO]):
