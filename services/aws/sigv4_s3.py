@@ -31,7 +31,7 @@ STREAMING_SIGNED: Final = b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 STREAMING_SIGNED_TRAILER: Final = b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 STREAMING_UNSIGNED_TRAILER: Final = b"STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 _MODES: Final = {UNSIGNED, STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER}
-_EMPTY: Final = sha256(b"").hexdigest()
+EMPTY: Final = sha256(b"").hexdigest()
 _NOBODY: Final = b"a key that nobody has, of 32 bytes"
 
 _is_hash = re.compile(rb"[0-9a-f]{64}").fullmatch
@@ -70,7 +70,7 @@ class Chain:
 
     def chunk(self, data_hash: str) -> str:
         """The signature that the next chunk must have; data_hash is its SHA-256 in hexadecimal."""
-        return self._next("AWS4-HMAC-SHA256-PAYLOAD", f"{_EMPTY}\n{data_hash}")
+        return self._next("AWS4-HMAC-SHA256-PAYLOAD", f"{EMPTY}\n{data_hash}")
 
     def trailer(self, lines: bytes) -> str:
         """The signature of the trailing headers, each as `name:value` and a line feed."""
@@ -262,7 +262,8 @@ def _moment(said: Claim) -> datetime:
 
 
 def _time(said: Claim) -> str:
-    return said.moment.strftime("%Y%m%dT%H%M%SZ")
+    given = said.time.decode("latin-1")
+    return given if len(given) == 16 else said.moment.strftime("%Y%m%dT%H%M%SZ")
 
 
 def _payload(said: Claim, request: Arrived, folded: Mapping[bytes, bytes]) -> bytes:

@@ -253,7 +253,9 @@ class House:
     @asynccontextmanager
     async def open(self):
         """Answer on a port of this machine."""
-        config = uvicorn.Config(self.front, lifespan="off", log_config=None, server_header=False, ws="none")
+        config = uvicorn.Config(
+            self.front, lifespan="off", log_config=None, server_header=False, ws="none", proxy_headers=False
+        )
         config.http = listener(lambda _: b"<Error/>", SystemEntropy())
         config.load()
         state = ServerState()

@@ -6,7 +6,8 @@ slashes are part of it, for it is a name and never a path.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -14,6 +15,8 @@ from mallee.aws.rest_xml import BUCKET, KEY, SERVICE
 from mallee.walrus.errors import S3Error
 
 LONGEST_KEY: Final = 1024  # bytes of UTF-8
+_is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_no_text = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
 
 
 class Address(NamedTuple):
@@ -94,3 +97,15 @@ def decoded_query(raw: bytes) -> dict[str, str]:
         if part:
             found.setdefault(_decoded(name.replace(b"+", b" ")), _decoded(value.replace(b"+", b" ")))
     return found
+
+
+def as_headers(fields: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Fields of a query or a form that stand for headers: what could be no header is refused.
+
+    Raises:
+        S3Error: InvalidArgument.
+    """
+    for name, value in fields.items():
+        if not _is_token(name) or _no_text(value):
+            raise S3Error("InvalidArgument", "A header cannot hold this.", ArgumentName=name[:256])
+    return {name.lower().encode(): value.encode() for name, value in fields.items()}

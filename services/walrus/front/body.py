@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any, Final, Protocol
 
 from mallee.aws.sigv4_s3 import (
+    EMPTY,
     STREAMING_SIGNED,
     STREAMING_SIGNED_TRAILER,
     STREAMING_UNSIGNED_TRAILER,
@@ -173,12 +174,19 @@ class Body:
         too_long = S3Error("MaxMessageLengthExceeded", MaxMessageLengthBytes=str(limit))
         if self.length is not None and self.length > limit:
             raise too_long
+        if self.length == 0 and not self._has_claims():
+            self._digests, self._done = Digests(()), True  # most requests, and nothing to be verified
+            return b""
         found = bytearray()
         async for block in self:
             found += block
             if len(found) > limit:
                 raise too_long
         return bytes(found)
+
+    def _has_claims(self) -> bool:
+        """Whether anything is said of the body that an empty one might not be."""
+        return self._chunks is not None or self._hash not in {None, EMPTY} or bool(self._md5 or self._stated)
 
     def _update(self, piece: Block) -> None:
         assert self._digests is not None

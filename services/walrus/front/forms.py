@@ -14,6 +14,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from mallee.walrus.errors import S3Error
+from mallee.walrus.front.address import as_headers
 from mallee.walrus.front.incoming import Incoming
 
 MAX_FIELDS: Final = 20 * 1024  # bytes of all fields before the file
@@ -190,14 +191,19 @@ def _text(raw: bytes) -> str:
 
 
 def headers_of(fields: Mapping[str, str]) -> dict[bytes, bytes]:
-    """What would be the headers of the same upload by PUT."""
-    headers: dict[bytes, bytes] = {}
-    for name, value in fields.items():
-        if name in _AS_HEADERS or (name.startswith("x-amz-") and name not in _OF_SIGNATURES):
-            headers[name.encode()] = value.encode()
+    """What would be the headers of the same upload by PUT.
+
+    Raises:
+        S3Error: InvalidArgument.
+    """
+    headers = {
+        name: value
+        for name, value in fields.items()
+        if name in _AS_HEADERS or (name.startswith("x-amz-") and name not in _OF_SIGNATURES)
+    }
     if "acl" in fields:
-        headers[b"x-amz-acl"] = fields["acl"].encode()
-    return headers
+        headers["x-amz-acl"] = fields["acl"]
+    return as_headers(headers)
 
 
 _AS_HEADERS: Final = frozenset(

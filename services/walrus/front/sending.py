@@ -23,6 +23,35 @@ _LINGERING_SECONDS: Final = 2.0
 _WITHOUT_BODY: Final = frozenset({204, 304})
 
 
+async def gather_small(answer: Answer) -> None:
+    """Read a small object whole, before anything of its answer is out.
+
+    Raises:
+        Fault: it cannot be read; there is still time to say so.
+    """
+    body = answer.body
+    if isinstance(body, FileRange):
+        if body.length < WORTH_A_SENDFILE:
+            answer.body = _read_range(body)
+    elif not isinstance(body, bytes) and getattr(body, "length", WORTH_A_SENDFILE) < WORTH_A_SENDFILE:
+        try:
+            answer.body = b"".join(
+                [_read_range(piece) if isinstance(piece, FileRange) else bytes(piece) async for piece in body]
+            )
+        finally:
+            await body.aclose()
+
+
+def _read_range(piece: FileRange) -> bytes:
+    try:
+        found = os.pread(piece.fd, piece.length, piece.offset)
+    finally:
+        os.close(piece.fd)
+    if len(found) != piece.length:
+        raise EOFError("a file of an object is shorter than its record says")
+    return found
+
+
 async def send_answer(x: Exchange) -> None:
     """Send head and body.
 
@@ -31,33 +60,40 @@ async def send_answer(x: Exchange) -> None:
         Fault: the object cannot be read to its end; the head is out, so the connection must be cut.
     """
     answer = x.answer
-    body = answer.body
     bodiless = x.arrived.method == "HEAD" or answer.status in _WITHOUT_BODY
-    headers = answer.headers
-    headers += [(b"x-amz-request-id", x.request_id.encode()), (b"x-amz-id-2", x.request_id.encode())]
-    if x.call is not None and x.call.reply_headers:
-        headers += x.call.reply_headers
-    keeps = _can_keep(x)
-    if not keeps:
-        headers.append((b"connection", b"close"))
-    if not bodiless:
-        length = len(body) if isinstance(body, bytes) else getattr(body, "length", None)
-        if length is not None and not any(name == b"content-length" for name, _ in headers):
-            headers.append((b"content-length", b"%d" % length))
-    await x.send({"type": "http.response.start", "status": answer.status, "headers": headers})
     if bodiless:
         await _close(answer)
-    elif isinstance(body, bytes):
+        answer.body = b""
+    keeps = x.incoming is not None and x.incoming.ended  # else the connection cannot carry another request
+    headers = _headers(x, keeps=keeps, bodiless=bodiless)
+    body = answer.body
+    if isinstance(body, bytes):
         x.sent = len(body)
-        if keeps:  # in one message: head and body leave together
-            await x.send({"type": "http.response.body", "body": body})
+        whole = (x.scope.get("extensions") or {}).get("mallee.answer")
+        if keeps and whole is not None and whole(answer.status, headers, body):
             return
+    await x.send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if isinstance(body, bytes):
         await x.send({"type": "http.response.body", "body": body, "more_body": True})
     else:
         await _send_pieces(x, body)
     if not keeps:
         await _linger(x)
     await x.send({"type": "http.response.body", "body": b""})
+
+
+def _headers(x: Exchange, *, keeps: bool, bodiless: bool) -> list[tuple[bytes, bytes]]:
+    name, body = x.request_id.encode(), x.answer.body
+    headers = [*x.answer.headers, (b"x-amz-request-id", name), (b"x-amz-id-2", name)]
+    if x.call is not None and x.call.reply_headers:
+        headers += x.call.reply_headers
+    if not keeps:
+        headers.append((b"connection", b"close"))
+    if not bodiless and not any(name == b"content-length" for name, _ in headers):
+        length = len(body) if isinstance(body, bytes) else getattr(body, "length", None)
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
+    return headers
 
 
 async def _send_pieces(x: Exchange, body: Any) -> None:
@@ -80,18 +116,14 @@ async def _send_range(x: Exchange, piece: FileRange) -> None:
     x.sent += piece.length
     send_file = (x.scope.get("extensions") or {}).get("mallee.sendfile")
     try:
-        if send_file is not None and piece.length >= WORTH_A_SENDFILE:
+        if send_file is not None:
             if not await send_file(piece.fd, piece.offset, piece.length):
                 raise Disconnected
             return
         at, end = piece.offset, piece.offset + piece.length
         while at < end:
             size = min(_BLOCK, end - at)
-            block = (
-                os.pread(piece.fd, size, at)
-                if piece.length < WORTH_A_SENDFILE
-                else await asyncio.to_thread(os.pread, piece.fd, size, at)
-            )
+            block = await asyncio.to_thread(os.pread, piece.fd, size, at)
             if not block:
                 raise EOFError("a file of an object is shorter than its record says")
             at += len(block)
@@ -107,11 +139,6 @@ async def _close(answer: Answer) -> None:
         os.close(body.fd)
     elif not isinstance(body, bytes) and hasattr(body, "aclose"):
         await body.aclose()
-
-
-def _can_keep(x: Exchange) -> bool:
-    """Whether the connection can carry another request: the body of this one must have been read."""
-    return x.incoming is not None and x.incoming.ended
 
 
 async def _linger(x: Exchange) -> None:

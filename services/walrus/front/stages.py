@@ -17,11 +17,12 @@ from mallee.aws.sigv4_s3 import STREAMING_UNSIGNED_TRAILER, UNSIGNED, S3Verifier
 from mallee.kernel.clock import Clock
 from mallee.walrus.api.table import Operation
 from mallee.walrus.errors import S3Error
-from mallee.walrus.front.address import decoded_query, locate
+from mallee.walrus.front.address import as_headers, decoded_query, locate
 from mallee.walrus.front.body import Body, whole_number
 from mallee.walrus.front.call import Access, Call
 from mallee.walrus.front.exchange import Exchange
 from mallee.walrus.front.incoming import Incoming, Patience
+from mallee.walrus.front.sending import gather_small
 
 MAX_HEADERS: Final = 8 * 1024
 MAX_METADATA: Final = 2 * 1024
@@ -56,7 +57,7 @@ class Stages:
         x.incoming = Incoming(
             x.scope, x.receive, self.clock, length=_length(x.headers), patience=self.patience
         )
-        if sum(len(name) + len(value) for name, value in x.arrived.headers) > MAX_HEADERS:
+        if sum(map(len, x.headers)) + sum(map(len, x.headers.values())) > MAX_HEADERS:
             raise S3Error("RequestHeaderSectionTooLarge", MaxSizeAllowed=str(MAX_HEADERS))
         x.address = locate(x.headers.get(b"host", b""), x.arrived.path, self.domains)
         if x.arrived.query:
@@ -147,6 +148,7 @@ class Stages:
         x.answer = self.wire.write(x.name, result)
         if result is not None and result.get("ContentRange"):
             x.answer.status = 206
+        await gather_small(x.answer)
 
     async def preflight(self, x: Exchange) -> None:
         """What a browser asks before it sends a request to another origin."""
@@ -206,5 +208,5 @@ def _without_framing(headers: dict[bytes, bytes]) -> dict[bytes, bytes]:
 
 def _with_hoisted(headers: dict[bytes, bytes], query: Mapping[str, str]) -> dict[bytes, bytes]:
     """A presigned query may carry what would be a header, and it is signed there too."""
-    hoisted = {name.encode(): value.encode() for name, value in query.items() if name.startswith("x-amz-")}
+    hoisted = as_headers({name: value for name, value in query.items() if name.startswith("x-amz-")})
     return {**hoisted, **headers} if hoisted else headers
