@@ -200,7 +200,7 @@ class Convergence:
 
     def _weigh(self, host: int, fact: GuestFact) -> bool:
         """Whether the fact changed something."""
-        self._ledger.sightings.note(host, fact.instance_id, fact.generation, fact.phase)
+        self._ledger.sightings.note(host, fact.instance_id, fact.generation, fact.phase, fact.resources)
         row = self._rows.get(fact.instance_id)
         if row is None or fact.generation > row.issued:
             self._stranger(host, fact)

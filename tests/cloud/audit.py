@@ -79,13 +79,24 @@ def doubled(cloud: TestCloud) -> list[str]:
 def wrong(cloud: TestCloud) -> list[str]:
     """Everything that does not fit together, in words. Empty when all is at rest and well."""
     truths = read(cloud)
-    return [
+    found = [
         *_states(truths),
         *_guests(truths),
         *_strays(truths),
         *_capacity(truths),
         *_addresses(cloud, truths),
     ]
+    return found or list(_by_the_product(cloud))
+
+
+def _by_the_product(cloud: TestCloud) -> Iterator[str]:
+    """What `mallee audit` says, which knows more of the books and has only the nodes' word for what runs."""
+    answer = cloud.ec2.describe_audit()
+    for found in answer["Violations"]:
+        yield f"{found['ResourceId']} ({found['Invariant']}): {found['What']} {found['Why']}"
+    for zone in answer["Zones"]:
+        if zone["State"] != "audited":
+            yield f"{zone['ZoneName']} was not audited"
 
 
 def _states(truths: Truths) -> Iterator[str]:

@@ -15,7 +15,7 @@ from mallee.cc.convergence import GuestFact
 from mallee.cc.db.reservations import Reservation
 from mallee.cc.migration.record import Asked, Migration
 from mallee.domain.audit import PROVEN, Finding
-from mallee.domain.guest import GuestKey, Phase, Power
+from mallee.domain.guest import GuestKey, Phase, Power, Resources
 from mallee.domain.migration import Stage
 from mallee.kernel.rpc import Identity
 from mallee.rpc import cluster_pb2
@@ -94,9 +94,9 @@ async def test_i1_both_copies_of_a_migration_run(zone: AZone) -> None:
     assert source.line
     assert destination.line
     moving(zone, "i-1", source.line.number, destination.line.number)
-    zone.cc.ledger.sightings.note(destination.line.number, "i-1", 2, Phase.RUNNING)
+    zone.cc.ledger.sightings.note(destination.line.number, "i-1", 2, Phase.RUNNING, SMALL)
     assert ("I1", "i-1") in found(zone, **{"m-1": "running"})
-    zone.cc.ledger.sightings.note(source.line.number, "i-1", 1, Phase.PAUSED)
+    zone.cc.ledger.sightings.note(source.line.number, "i-1", 1, Phase.PAUSED, SMALL)
     assert ("I1", "i-1") not in found(zone, **{"m-1": "running"})
 
 
@@ -124,6 +124,17 @@ async def test_i3_something_is_left_of_an_ended_instance(zone: AZone, phase: Pha
     await zone.obey()
     await says(zone, node, "i-1", 1, phase)
     assert found(zone) == [("I3", "i-1")]
+
+
+async def test_what_was_stopped_before_it_was_made_leaves_nothing(zone: AZone) -> None:
+    node = await zone.join("n1")
+    await zone.run("i-1")
+    await zone.wish("i-1", 2, Power.TERMINATED)
+    await zone.obey()
+    assert node.line
+    nothing = GuestFact("i-1", 1, 0, Phase.STOPPED, Resources(0, 0))
+    await zone.cc.convergence.learn(node.line.number, [nothing])
+    assert found(zone) == []
 
 
 def grow(zone: AZone) -> None:
