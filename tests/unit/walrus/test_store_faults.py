@@ -1,0 +1,136 @@
+"""The disk fails, fills, and loses its power, at each call in turn: no acknowledged byte is lost, nothing stays behind."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from mallee.kernel.db.sqlite import Sqlite
+from mallee.kernel.entropy import SeededEntropy
+from mallee.kernel.errors import STORAGE_FULL, Fault
+from mallee.walrus.store import Files, Store
+from tests.unit.walrus.a_store import a_store
+from tests.unit.walrus.faulty_files import Countdown, Troubled, Volatile, failing
+from tests.unit.walrus.workload import STEPS, judge, left_over, state_of, sweep
+
+
+def nothing_is_coming_in(store: Store) -> bool:
+    place = store.ground.blobs
+    assert isinstance(place, Files)
+    return not place.files.names(place.incoming)
+
+
+async def run_through(store: Store, trouble: Countdown) -> list[Fault]:
+    """All steps; one that fails is judged on the spot and made again."""
+    faults = []
+    for done, step in enumerate(STEPS):
+        try:
+            await step.run(store)
+        except Fault as fault:
+            faults.append(fault)
+            assert trouble.seen[-1:] == ["unlink"] or nothing_is_coming_in(store)
+            await judge(store, done)
+            await step.run(store)
+        assert await state_of(store, step.key) == step.then
+    return faults
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.get)
+async def test_each_call_fails_once(tmp_path: Path, number: int) -> None:
+    at, codes, calls = 0, set(), set()
+    while True:
+        at += 1
+        trouble = Countdown(at, failing(number))
+        async with a_store(tmp_path / f"{at}", files=Troubled(trouble)) as store:
+            trouble.armed = True
+            faults = await run_through(store, trouble)
+            if len(trouble.seen) < at:
+                break
+            struck = trouble.seen[at - 1]
+            calls.add(struck)
+            assert len(faults) <= 1
+            assert faults or struck in {"unlink", "remove_folder"}, f"call {at}, {struck}, was not heard of"
+            codes |= {fault.code for fault in faults}
+            await judge(store, len(STEPS))
+            await sweep(store)
+            assert await left_over(store) == set(), f"call {at}, {struck}"
+        shutil.rmtree(tmp_path / f"{at}")
+    assert at > 30
+    assert calls >= {"create", "write", "fsync", "rename", "make_folder", "fsync_folder"}
+    assert codes == {STORAGE_FULL if number == errno.ENOSPC else "blob-store"}
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR])
+async def test_each_commit_fails_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    original = Sqlite._commit
+
+    def fail() -> None:
+        error = sqlite3.OperationalError("the disk")
+        error.sqlite_errorcode = code
+        raise error
+
+    at = 0
+    while True:
+        at += 1
+        trouble = Countdown(at, fail)
+
+        async def commit(self: Sqlite, trouble: Countdown = trouble) -> None:
+            trouble("commit")
+            await original(self)
+
+        monkeypatch.setattr(Sqlite, "_commit", commit)
+        async with a_store(tmp_path / f"{at}") as store:
+            trouble.armed = True
+            faults = await run_through(store, trouble)
+            if len(trouble.seen) < at:
+                break
+            assert len(faults) == 1
+            await sweep(store)
+            assert await left_over(store) == set()
+        shutil.rmtree(tmp_path / f"{at}")
+    assert at > len(STEPS)
+
+
+@pytest.mark.parametrize("share", [0, 0.2, 0.5, 0.8])
+async def test_power_is_cut_at_each_call(tmp_path: Path, share: float) -> None:
+    """With every name that was not synced lost, and with some of them come through without their bytes."""
+    root = tmp_path / "store/objects"
+    entropy = SeededEntropy(1)
+    cuts: list[tuple[int, Volatile, Path]] = []
+    acknowledged = 0
+
+    def keeps() -> bool:
+        return entropy.uniform(0, 1) < share
+
+    def cut(name: str) -> None:
+        database = tmp_path / f"cut-{len(cuts)}"
+        database.mkdir()
+        for file in (tmp_path / "store").glob("state.db*"):
+            shutil.copy(file, database)
+        shutil.copy(tmp_path / "store/keys", database)
+        cuts.append((acknowledged, disk.after_power_cut(keeps), database))
+
+    disk = Volatile(root.parent)
+    disk.make_folder(root)
+    disk.fsync_folder(root.parent)
+    async with a_store(tmp_path / "store", files=disk) as store:
+        disk._trouble = cut
+        for step in STEPS:
+            await step.run(store)
+            acknowledged += 1
+            cut("acknowledged")
+        await sweep(store)
+        disk._trouble = lambda _: None
+    assert len(cuts) > 40
+    for done, found, database in cuts:
+        found._root = database
+        found._top.entries["objects"] = found._top.entries.get("objects") or found._top
+        async with a_store(database, files=found) as store:
+            await judge(store, done)
+            await sweep(store)
+            await judge(store, done)
+            assert await left_over(store) == set()
