@@ -50,7 +50,7 @@ def sections(access: Access) -> dict[str, str]:
         f"profile {NAME}": f"region = {access.region}\nservices = {NAME}\nendpoint_url = {access.endpoint}\n"
         "s3 =\n    addressing_style = path\n",
         f"services {NAME}": f"ec2 =\n    endpoint_url = {access.endpoint}\n"
-        f"s3 =\n    endpoint_url = {access.s3_endpoint}\n",
+        f"s3 =\n    endpoint_url = {access.endpoint}\n",
     }
 
 

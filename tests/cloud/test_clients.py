@@ -130,16 +130,3 @@ def test_what_is_not_built_says_so(cloud: TestCloud) -> None:
     with pytest.raises(ClientError) as refused:
         cloud.ec2.create_volume(AvailabilityZone=cloud.access.zones[0], Size=1)
     assert refused.value.response["Error"]["Code"] == "UnsupportedOperation"
-
-
-def test_s3_says_that_it_is_not_built(cloud: TestCloud) -> None:
-    from botocore.config import Config
-
-    from mallee.cli.client import session
-
-    s3 = session(cloud.access).client(
-        "s3", endpoint_url=cloud.access.s3_endpoint, config=Config(s3={"addressing_style": "path"})
-    )
-    with pytest.raises(ClientError) as refused:
-        s3.list_buckets()
-    assert refused.value.response["Error"]["Code"] == "NotImplemented"

@@ -76,7 +76,6 @@ def exports(access: Access) -> str:
     """
     values = {
         "AWS_ENDPOINT_URL": access.endpoint,
-        "AWS_ENDPOINT_URL_S3": access.s3_endpoint,
         "AWS_ACCESS_KEY_ID": access.access_key_id,
         "AWS_SECRET_ACCESS_KEY": access.secret_access_key,
         "AWS_REGION": access.region,
@@ -84,7 +83,8 @@ def exports(access: Access) -> str:
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
     lines += [
-        "unset AWS_PROFILE AWS_SESSION_TOKEN",
+        "unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL_S3",
+        f"# One endpoint serves EC2, IAM, STS and S3. The object store's own, for bulk data: {access.s3_endpoint}",
         "# For `aws ec2 migrate-instances` once run: mallee configure",
     ]
     return "\n".join(lines) + "\n"
@@ -108,7 +108,7 @@ def provider(access: Access) -> str:
     import json
 
     word = json.dumps
-    services = "\n".join(f"    {name:<3} = {word(access.endpoint)}" for name in ("ec2", "iam", "sts"))
+    services = "\n".join(f"    {name:<3} = {word(access.endpoint)}" for name in ("ec2", "iam", "s3", "sts"))
     return f"""provider "aws" {{
   region                  = {word(access.region)}
   access_key              = {word(access.access_key_id)}
@@ -119,7 +119,6 @@ def provider(access: Access) -> str:
 
   endpoints {{
 {services}
-    s3  = {word(access.s3_endpoint)}
   }}
 }}
 """

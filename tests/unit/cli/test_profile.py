@@ -46,7 +46,7 @@ def test_a_profile_that_botocore_reads(places: Places, monkeypatch: pytest.Monke
     assert ec2.meta.endpoint_url == ACCESS.endpoint
     assert ec2.meta.region_name == "mallee-1"
     assert session.get_credentials().secret_key == "example/secret"
-    assert session.create_client("s3").meta.endpoint_url == ACCESS.s3_endpoint
+    assert session.create_client("s3").meta.endpoint_url == ACCESS.endpoint
     assert session.create_client("sts").meta.endpoint_url == ACCESS.endpoint
     assert "instance_migration_completed" in ec2.waiter_names
     assert ec2.can_paginate("describe_instance_migrations")
