@@ -170,16 +170,18 @@ def apply(tx: Tx, facts: dict[str, pb.InstanceFact], now_ms: int) -> list[str]:
     changed: list[InstanceRow] = []
     renewed: list[str] = []
     over: list[str] = []
+    moved = False
     for row in instances.find(tx, list(facts)):
         after = absorb(row, facts[row.id], now_ms)
         if after is row or after == row:
             continue
         changed.append(after)
+        moved = moved or after.host_id != row.host_id
         if after.revision != row.revision:
             renewed.append(row.id)
         if after.is_over and not row.is_over:
             over.append(row.id)
-    instances.save_state(tx, changed)
+    instances.save_state(tx, changed, moved=moved)
     if over:
         interfaces.release(tx, over)
         instances.bare(tx, over)

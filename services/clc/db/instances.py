@@ -241,6 +241,12 @@ _SAVE_STATE = Prepared(
     .where(_of.id == bindparam("at_id"))
     .values({name: bindparam(f"to_{name}") for name in _STATE_COLUMNS})
 )
+_STAY_COLUMNS = tuple(name for name in _STATE_COLUMNS if name != "host_id")
+_SAVE_STAY = Prepared(
+    update(instances)
+    .where(_of.id == bindparam("at_id"))
+    .values({name: bindparam(f"to_{name}") for name in _STAY_COLUMNS})
+)
 _SAVE_DETAILS = Prepared(
     update(instances)
     .where(_of.id == bindparam("at_id"))
@@ -333,9 +339,19 @@ def mine(tx: Tx, account: str, ids: Iterable[str]) -> list[InstanceRow]:
     return [by_id[each] for each in wanted]
 
 
-def save_state(tx: Tx, rows: Sequence[InstanceRow]) -> None:
-    """Write wishes, states and facts back; what lists search for besides the state stays."""
-    _save(tx, _SAVE_STATE, _STATE_COLUMNS, rows)
+def save_state(tx: Tx, rows: Sequence[InstanceRow], *, moved: bool = True) -> None:
+    """Write wishes, states and facts back; what lists search for besides the state stays.
+
+    Args:
+        tx: where.
+        rows: whole, as they are to be.
+        moved: whether any of them may be on another node than before: SQLite writes the entry of an index anew
+            for each row whose column is named, even if its value stays.
+    """
+    if moved:
+        _save(tx, _SAVE_STATE, _STATE_COLUMNS, rows)
+    else:
+        _save(tx, _SAVE_STAY, _STAY_COLUMNS, rows)
 
 
 def save_details(tx: Tx, rows: Sequence[InstanceRow]) -> None:
