@@ -2,7 +2,8 @@
 
 A form is drawn along the model's shape of an action's input. Most values are plausible, so that
 handlers are reached; the others are what handlers were not thought for. Ids of what there is are drawn as
-marks (`@i`) and put in when the form is sent.
+marks (`@i`) and put in when the form is sent. Everything comes from one seeded `Random`, by hand: a library
+that also shrinks takes ten times as long, and there is nothing to shrink to in a cloud that changes.
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-
-from hypothesis import strategies as st
 
 from mallee.aws.actions import Action
 from mallee.aws.model import Model, Shape
 from mallee.aws.protocol.reader import Accepted, accepted
+from tests.wire.chance import Chance
 
 Form = list[tuple[str, str]]
 
@@ -157,131 +156,142 @@ class Known:
         return known[self.turn % len(known)] if known else mark
 
 
-def forms(model: Model, action: Action) -> st.SearchStrategy[Form]:
-    """Forms for one action, its own name and version left out.
-
-    A third are as they should be but for at most one value, a third have more wrong ones, and a third are full.
-    """
-    shape = model.input(action.name)
-    if shape is None:
-        return st.just([])
-    below = accepted(action.accepts)
-    needed = ESSENTIAL.get(action.name, set())
-
-    @st.composite
-    def drawn(draw: st.DrawFn) -> Form:
-        full, wrong = draw(st.sampled_from(((1, 0), (2, 0), (2, 1), (4, 1), (9, 3))))
-        writer = _Writer(draw, model.protocol == "ec2", tuple(action.filters or ()), needed, full, wrong)
-        form = list(writer.structure(shape, below, ""))
-        if form and draw(_half):
-            at = draw(st.integers(0, len(form) - 1))
-            form[at] = (form[at][0], draw(_BAD))
-        return form + draw(_MESS) if draw(st.integers(0, 29)) == 0 else form
-
-    return drawn()
-
-
-_half = st.booleans()
-_bad_text = st.one_of(
-    st.sampled_from(BAD_TEXTS),
-    st.sampled_from(MARKS),
-    st.text(st.characters(exclude_categories=("Cs",)), max_size=20),
+_INDEXES = ("0", "2", "7", "999999", "1000000", "01", "-1", "x", "")
+_ODD = ("", ".1", ".1.1", ".Value", ".member.1", ".x")
+_NAMES = (
+    "DryRun",
+    "Filter",
+    "Filter.1",
+    "a.b.c",
+    "." * 30,
+    "MaxResults",
+    "NextToken",
+    "",
+    "Filter.1.Value.1",
 )
-_BAD = st.one_of(_bad_text, st.sampled_from(BAD_NUMBERS), st.sampled_from(BAD_TIMES))
-_INDEX = st.sampled_from(("0", "2", "7", "999999", "1000000", "01", "-1", "x", ""))
-_ODD = st.sampled_from(("", ".1", ".1.1", ".Value", ".member.1", ".x"))
-_MESS = st.lists(
-    st.tuples(
-        st.sampled_from(("DryRun", "Filter", "Filter.1", "a.b.c", "." * 30, "MaxResults", "NextToken", "")),
-        _bad_text,
-    ),
-    max_size=2,
-    unique_by=lambda pair: pair[0],
-)
+_SMALL_COUNTS = frozenset({"MinCount", "MaxCount"})
+_NUMBERS = frozenset({"integer", "long", "float", "double"})
+_WORDS = ("web", "1", "true", "x*", "running", "10.0.0.0/8")
+_PLAIN = {"boolean": ("true", "false"), "timestamp": ("2026-01-02T03:04:05Z",)}
+_RANGES = ((0x20, 0x7E), (0xA0, 0x2FF), (0x370, 0x52F), (0x4E00, 0x9FFF), (0x1F300, 0x1FAFF), (0x0, 0x1F))
 
 
-@dataclass
-class _Writer:
-    """Writes one form.
+def bad_text(chance: Chance) -> str:
+    """Something that is not what was asked for."""
+    kind = chance.share()
+    if kind < 0.6:
+        return chance.of(BAD_TEXTS)
+    if kind < 0.75:
+        return chance.of(MARKS)
+    low, high = chance.of(_RANGES)
+    return "".join(chr(low + chance.below(high - low + 1)) for _ in range(chance.below(20)))
+
+
+def bad(chance: Chance) -> str:
+    """A wrong value of any kind."""
+    return chance.of((bad_text(chance), chance.of(BAD_NUMBERS), chance.of(BAD_TIMES), bad_text(chance)))
+
+
+class FormWriter:
+    """Writes forms for one action, its own name and version left out."""
+
+    def __init__(self, model: Model, action: Action) -> None:
+        self._shape = model.input(action.name)
+        self._below = accepted(action.accepts)
+        self._needed = ESSENTIAL.get(action.name, set())
+        self._filters = tuple(each + "Name" if each == "tag:" else each for each in action.filters or ())
+        self._ec2 = model.protocol == "ec2"
+
+    def draw(self, chance: Chance) -> Form:
+        """A third are as they should be but for at most one value, a third have more wrong ones, a third are full."""
+        if self._shape is None:
+            return []
+        full, wrong = chance.of(((1, 0), (2, 0), (2, 1), (4, 1), (9, 3)))
+        form: Form = []
+        self._structure(_Draw(chance, full, wrong, form), self._shape, self._below, "")
+        if form and chance.share() < 0.5:
+            at = chance.below(len(form))
+            form[at] = (form[at][0], bad(chance))
+        if chance.share() < 0.03:
+            form += [(chance.of(_NAMES), bad_text(chance)) for _ in range(1 + chance.below(2))]
+        return form
+
+    def _structure(self, d: _Draw, shape: Shape, below: Accepted, prefix: str) -> None:
+        for name, member in shape.members.items() if prefix.count(".") < 9 else ():
+            if (below is not None and name not in below) or not self._wanted(d, shape, name):
+                continue
+            own = member.location or name
+            if self._ec2:
+                own = member.traits.get("queryName") or own[0].upper() + own[1:]
+            self._member(d, member, below and below[name], prefix + own, name)
+
+    def _wanted(self, d: _Draw, shape: Shape, name: str) -> bool:
+        share = d.chance.share()
+        if name == "DryRun":
+            return share < 1 / 40
+        if name in shape.required or name in self._needed:
+            return share > 1 / 20
+        return share * 10 < d.full
+
+    def _member(self, d: _Draw, shape: Shape, below: Accepted, path: str, name: str) -> None:
+        chance = d.chance
+        if d.wrong and chance.share() < 1 / 60:  # another kind of thing altogether
+            d.form.append((path + chance.of(_ODD), bad_text(chance)))
+        elif shape.type == "structure":
+            self._structure(d, shape, below, path + ".")
+        elif shape.type == "list":
+            inner = "" if self._ec2 or shape.flattened else "." + (shape.element.location or "member")
+            for index in range(1, 1 + chance.of((1, 1, 1, 2, 3))):
+                odd = d.wrong and chance.share() < 1 / 60
+                at = chance.of(_INDEXES) if odd else str(index)
+                self._member(d, shape.element, below, f"{path}{inner}.{at}", name)
+        elif shape.type == "map":
+            d.form.append((path + ".1.key", bad_text(chance)))
+        else:
+            d.form.append((path, self._scalar(d, shape, path, name)))
+
+    def _scalar(self, d: _Draw, shape: Shape, path: str, name: str) -> str:
+        chance = d.chance
+        if chance.share() * 20 < d.wrong:
+            return _wrong(chance, shape.type)
+        if self._filters and path.startswith("Filter.") and path.endswith(".Name"):
+            return chance.of(self._filters)
+        return _right(chance, shape, name)
+
+
+@dataclass(slots=True)
+class _Draw:
+    """One form on its way.
 
     Attributes:
         full: how many of ten optional members are there.
         wrong: how many of twenty values are not plausible.
     """
 
-    draw: st.DrawFn
-    ec2: bool
-    filters: tuple[str, ...]
-    needed: set[str]
+    chance: Chance
     full: int
     wrong: int
-
-    def structure(self, shape: Shape, below: Accepted, prefix: str) -> Iterator[tuple[str, str]]:
-        for name, member in shape.members.items() if prefix.count(".") < 9 else ():
-            if (below is not None and name not in below) or not self._wanted(shape, name):
-                continue
-            own = member.location or name
-            if self.ec2:
-                own = member.traits.get("queryName") or own[0].upper() + own[1:]
-            yield from self._member(member, below and below[name], prefix + own, name)
-
-    def _wanted(self, shape: Shape, name: str) -> bool:
-        if name == "DryRun":
-            return self._one_in(40)
-        if name in shape.required or name in self.needed:
-            return not self._one_in(20)
-        return self.draw(st.integers(0, 9)) < self.full
-
-    def _member(self, shape: Shape, below: Accepted, path: str, name: str) -> Iterator[tuple[str, str]]:
-        if self.wrong and self._one_in(60):  # another kind of thing altogether
-            yield path + self.draw(_ODD), self.draw(_bad_text)
-        elif shape.type == "structure":
-            yield from self.structure(shape, below, path + ".")
-        elif shape.type == "list":
-            inner = "" if self.ec2 or shape.flattened else "." + (shape.element.location or "member")
-            for index in range(1, 1 + self.draw(st.sampled_from((1, 1, 1, 2, 3)))):
-                at = self.draw(_INDEX) if self.wrong and self._one_in(60) else str(index)
-                yield from self._member(shape.element, below, f"{path}{inner}.{at}", name)
-        elif shape.type == "map":
-            yield path + ".1.key", self.draw(_bad_text)
-        else:
-            yield path, self.draw(self._scalar(shape, path, name))
-
-    def _scalar(self, shape: Shape, path: str, name: str) -> st.SearchStrategy[str]:
-        good, bad = _values(shape.type, tuple(shape.traits.get("enum", ())), name)
-        if path.startswith("Filter.") and path.endswith(".Name") and self.filters:
-            good = st.sampled_from([each + "Name" if each == "tag:" else each for each in self.filters])
-        return bad if self.draw(st.integers(0, 19)) < self.wrong else good
-
-    def _one_in(self, number: int) -> bool:
-        return self.draw(st.integers(0, number - 1)) == 0
+    form: Form
 
 
-@cache
-def _values(
-    kind: str, enum: tuple[str, ...], name: str
-) -> tuple[st.SearchStrategy[str], st.SearchStrategy[str]]:
-    """Plausible ones, and others."""
-    match kind:
-        case "integer" | "long" | "float" | "double":
-            small = st.integers(1, 4) if name in {"MinCount", "MaxCount"} else st.integers(0, 10)
-            return small.map(str), st.sampled_from(BAD_NUMBERS)
-        case "boolean":
-            return st.sampled_from(("true", "false")), _bad_text
-        case "timestamp":
-            return st.just("2026-01-02T03:04:05Z"), st.sampled_from(BAD_TIMES)
-        case "blob" if name != "PublicKeyMaterial":
-            return st.binary(max_size=40).map(lambda raw: b64encode(raw).decode()), _bad_text
-    return _good_text(enum, name.removesuffix("s")), _bad_text
+def _wrong(chance: Chance, kind: str) -> str:
+    if kind in _NUMBERS:
+        return chance.of(BAD_NUMBERS)
+    return chance.of(BAD_TIMES) if kind == "timestamp" else bad_text(chance)
 
 
-def _good_text(enum: tuple[str, ...], name: str) -> st.SearchStrategy[str]:
-    if name in TEXTS:
-        return st.sampled_from(TEXTS[name])
+def _right(chance: Chance, shape: Shape, name: str) -> str:
+    """A plausible value."""
+    if shape.type in _NUMBERS:
+        return str(1 + chance.below(4) if name in _SMALL_COUNTS else chance.below(11))
+    if shape.type == "blob" and name != "PublicKeyMaterial":
+        return b64encode(chance.bytes(chance.below(40))).decode()
+    if shape.type in _PLAIN:
+        return chance.of(_PLAIN[shape.type])
+    enum = tuple(shape.traits.get("enum", ()))
+    singular = name.removesuffix("s")
+    if singular in TEXTS:
+        return chance.of(TEXTS[singular])
     if enum:
-        return st.sampled_from(enum)
-    if name in MARK_OF:
-        return st.just(MARK_OF[name])
-    return st.one_of(
-        st.sampled_from(MARKS), st.sampled_from(("web", "1", "true", "x*", "running", "10.0.0.0/8"))
-    )
+        return str(chance.of(enum))
+    return MARK_OF.get(singular) or chance.of((chance.of(MARKS), chance.of(_WORDS)))
