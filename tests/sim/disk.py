@@ -44,10 +44,9 @@ class Disk:
 
     def let_go(self) -> None:
         """The process has died: its transactions with it."""
-        for line in self.lines:
+        for line in tuple(self.lines):
             line.raw.rollback()
             line.close()
-        self.lines.clear()
 
 
 DISKS: dict[Life, Disk] = {}
@@ -92,5 +91,9 @@ class Line(sqlite._Line):
     def __init__(self, url: Any, *, pragmas: tuple[str, ...]) -> None:
         super().__init__(url, pragmas=tuple(each for each in pragmas if "synchronous" not in each))
         self.raw.execute("PRAGMA synchronous=OFF")  # the file lies in memory
-        if (disk := DISKS.get(LIFE.get())) is not None:
-            disk.lines.append(self)
+        self._disk = DISKS[LIFE.get()]
+        self._disk.lines.append(self)
+
+    def close(self) -> None:
+        self._disk.lines.remove(self)
+        super().close()

@@ -57,13 +57,14 @@ _END = object()
 
 
 def warm_up(run: Callable[[Any], Result]) -> None:
-    """Run one world here, so that every child begins with what is read and compiled once."""
+    """Run some worlds here, so that every child begins with what is read and compiled once."""
     quiet, sys.unraisablehook = sys.unraisablehook, lambda _: None
     logging.getLogger("asyncio").disabled = True  # it mourns abandoned tasks
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            run("warm up")
+            for number in range(4):
+                run(f"warm up {number}")
     finally:
         sys.unraisablehook = quiet
 

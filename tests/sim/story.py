@@ -18,6 +18,7 @@ from tests.sim.workload import chosen
 from tests.sim.world import Shape, World
 
 PEACE = 75.0  # seconds after the last fault in which everything must have come to rest
+BEGINS = 20.0  # seconds until everybody is up, with nothing in the way
 QUIET = 2.0  # seconds between two looks at whether it has
 
 
@@ -36,7 +37,7 @@ class Schedule:
         shape = Shape(
             zones=chance.choice([1, 1, 1, 2]),
             nodes=chance.choice([2, 2, 3]),
-            vcpus=chance.choice([2, 3, 4]),
+            vcpus=chance.choice([2, 4, 6]),
             bandwidth_mbps=chance.choice([30.0, 100.0, 1000.0]),
             quota=chance.choice([0, 0, 0, 3, 5]),
         )
@@ -60,6 +61,8 @@ class Story:
             process.start()
         while not all(process.up for process in self.world.processes.values()) or not self._attended():
             await asyncio.sleep(0.05)
+            if self.world.loop.now > BEGINS:
+                raise RuntimeError("the cloud does not begin", self.world.trace.alarms)
         first = msgspec.json.decode((self.world.clc.post.folder / "first-key.json").read_bytes())
         key = Key(first["access_key_id"], first["secret_access_key"], first["account_id"])
         admin = self._join("admin", key)
@@ -111,11 +114,28 @@ class Story:
             self.watch.look()
 
     async def _peace(self) -> None:
-        """Until all is at rest, twice in a row, or patience ends."""
+        """Until all is at rest, and the product itself says so, or patience ends.
+
+        A line that was cut before the peace may break only now, so one quiet moment is not enough.
+        """
         end, still = self.world.loop.now + PEACE, 0
         while self.world.loop.now < end and still < 2:
             await asyncio.sleep(QUIET)
-            still = still + 1 if self._all_up() and not self.watch.misfits() else 0
+            quiet = self._all_up() and not self.watch.misfits()
+            still = still + 1 if quiet and (still == 0 or not await self._audited()) else 0
+        for found in await self._audited():
+            self.watch.broken(found.invariant.value, f"says the auditor: {found.what} {found.why}")
+
+    async def _audited(self) -> list[Any]:
+        """What the product finds wrong with itself, when it is asked now."""
+        clc = self.world.clc
+        for process in self.world.of_role("cc"):
+            if (controller := self.world.controller(process)) is not None:
+                process.do(controller.auditor.look())
+        if clc.up:
+            clc.do(clc.service.cloud.auditor.look())
+        await asyncio.sleep(2.0)
+        return list(clc.service.cloud.auditor.violations) if clc.up else []
 
     def _all_up(self) -> bool:
         return all(process.up for process in self.world.processes.values()) and self._attended()

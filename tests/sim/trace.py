@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from mallee.kernel.errors import Fault, Kind
 from tests.sim.loop import LIFE
 
 
@@ -49,7 +50,9 @@ class Trace:
             error = sys.exc_info()[1]
         said = ", ".join(f"{name}={value}" for name, value in fields.items())
         self(f"{life} [{level}] {event} {said}" + (f" {error!r}" if error else ""))
-        if level in {"error", "critical", "exception"}:
+        excused = fields.get("alarm") == "audit"  # it is asked again when all is at rest
+        excused = excused or (isinstance(error, Fault) and error.kind is Kind.UNAVAILABLE)
+        if level in {"error", "critical", "exception"} and not excused:
             story = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
             self.alarms.append(f"{life} says: {event} {said}\n{story}".rstrip())
 

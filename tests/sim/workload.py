@@ -37,13 +37,13 @@ def chosen(chance: random.Random, *, admin: bool) -> list[Choice]:
     """What one user of one schedule does at all."""
     able = [each for each in DEEDS.values() if admin or not each.admin]
     some = [each for each in able if chance.random() < 0.6]
-    return [DEEDS["launch"], *some]
+    return [DEEDS["launch"], *([DEEDS["migrate"]] if admin else ()), *some]
 
 
 # Lives.
 
 
-@deed(8)
+@deed(5)
 async def launch(u: User) -> None:
     await u.launch(
         u.chance.choice([1, 1, 1, 2, 3]), kind=u.chance.choice(["sim.small", "sim.small", "sim.large"])
@@ -171,13 +171,18 @@ async def migrate(u: User) -> None:
     await _migrate(u)
 
 
+def _somebody(u: User) -> str | None:
+    """An instance of anybody's, most often one that was last told to run."""
+    acts = {name: u.promises.acts.get(name, [])[-1:] for name in u.promises.launched}
+    living = [name for name, last in acts.items() if not last or last[0].verb in {"start", "reboot"}]
+    some = living if living and u.chance.random() < 0.9 else list(acts)
+    return u.chance.choice(some) if some else None
+
+
 async def _migrate(u: User) -> list[str]:
-    living = [each for each in u.promises.launched if each not in u.promises.dying] or list(
-        u.promises.launched
-    )
-    if not living:
+    name = _somebody(u)
+    if name is None:
         return []
-    name = u.chance.choice(living)
     answer = await u.ask("MigrateInstances", InstanceIds=[name], ClientToken=u.client.token())
     begun = [each["MigrationId"] for each in (answer or {}).get("Migrations", ())]
     u.promises.migrations.update(dict.fromkeys(begun, name))
@@ -186,9 +191,9 @@ async def _migrate(u: User) -> list[str]:
 
 @deed(2, admin=True)
 async def migrate_twice_at_once(u: User) -> None:
-    if not u.promises.launched:
+    name = _somebody(u)
+    if name is None:
         return
-    name = u.chance.choice(list(u.promises.launched))
     asks = (u.ask("MigrateInstances", InstanceIds=[name], ClientToken=u.client.token()) for _ in range(2))
     answers = await asyncio.gather(*asks)
     begun = [each["MigrationId"] for answer in answers if answer for each in answer["Migrations"]]
@@ -214,9 +219,9 @@ async def steer(u: User) -> None:
 @deed(2, admin=True)
 async def there_and_back(u: User) -> None:
     """A migration, and at once the next one: late messages of the first meet the second."""
-    if not u.promises.launched:
+    name = _somebody(u)
+    if name is None:
         return
-    name = u.chance.choice(list(u.promises.launched))
     for _ in range(3):
         await u.ask("MigrateInstances", InstanceIds=[name], ClientToken=u.client.token())
         await asyncio.sleep(u.chance.uniform(0.2, 2.5))

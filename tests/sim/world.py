@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mallee.aws import model
 from mallee.aws.protocol import Protocol
 from mallee.cc.app import ClusterController
 from mallee.clc import app as clc_app
@@ -122,8 +123,8 @@ class SimulatedClc(CloudController):
     def _listen(self) -> Any:
         return _Nothing()
 
-    def _answer(self, cloud: Any, listening: Any, starting: Any) -> None:
-        self.front = self._front(cloud)
+    def _answer(self, front: Any, listening: Any, starting: Any) -> None:
+        self.front = front
 
 
 class _Nothing:
@@ -175,6 +176,9 @@ class Process:
         except Fault as fault:
             self.world.trace(f"{self.life} cannot start: {fault}")
             self.world.later(1.0, self.restart, self.life)
+            return
+        except Exception as error:  # noqa: BLE001 - no service may fail to start by a mistake of ours
+            self.world.trace.log("error", "cannot start", {"exc_info": error})
             return
         self.service = made
         self.world.trace(f"{self.life} answers")
@@ -375,6 +379,7 @@ class World:
         product_sqlite._Committer = Commits  # type: ignore[misc,assignment]
         product_sqlite._Line = Line  # type: ignore[misc]
         clc_app.Protocol = _protocol  # type: ignore[misc,assignment]
+        model.load = _model
         ClusterController.start = _noted(ClusterController.start)  # type: ignore[method-assign]
 
 
@@ -390,6 +395,15 @@ def _noted(start: Any) -> Any:
         CONTROLLERS[LIFE.get()] = self
 
     return start if start.__name__ == "noting" else noting
+
+
+_load = model.load
+
+
+@cache
+def _model(service: str) -> Any:
+    """Read once, as above."""
+    return _load(service)
 
 
 @cache
