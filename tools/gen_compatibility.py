@@ -17,6 +17,8 @@ import mallee.clc.api
 from mallee.aws import model
 from mallee.aws.actions import Action, ActionTable
 from mallee.aws.model import Model
+from mallee.walrus.api import operations
+from mallee.walrus.api.table import Operation
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "compatibility.md"
@@ -30,7 +32,11 @@ A built action honours the parameters under "takes" and refuses those under "ref
 naming the parameter: nothing is accepted and ignored. A parameter stands for all below it unless parts of it are
 named. An action that AWS has and this cloud has not built answers `UnsupportedOperation`; one that nobody knows,
 `InvalidAction`. Filters are the documented ones.
+
+S3 answers `NotImplemented` for both; its operations that are not built are listed at the end.
 """
+# What S3's front sees to for every operation that has a body.
+OF_THE_BODY = ("ChecksumAlgorithm", "ContentLength", "ContentMD5")
 
 
 def tables() -> dict[str, ActionTable]:
@@ -52,6 +58,7 @@ def document() -> str:
         actions = sorted(built.get(service, ()), key=lambda action: action.name)
         if actions:
             parts += [f"## {TITLES[service]}\n", *(_action(action, known) for action in actions)]
+    parts += _s3(model.load("s3"))
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
@@ -60,18 +67,38 @@ def _counts(built: dict[str, ActionTable], models: dict[str, Model]) -> Iterator
     for service, known in models.items():
         count = len(list(built.get(service, ())))
         yield f"| {TITLES[service]} | {known.version} | {count} | {len(known.operations) - count} |\n"
+    known, count = model.load("s3"), len(operations().operations)
+    yield f"| S3 | {known.version} | {count} | {len(known.operations) - count} |\n"
+
+
+def _s3(known: Model) -> Iterator[str]:
+    built = operations().operations
+    yield "## S3\n"
+    for name in sorted(built):
+        yield _operation(built[name], known)
+    yield "### Not built\n"
+    yield ", ".join(f"`{name}`" for name in sorted(known.operations) if name not in built) + "\n"
+
+
+def _operation(operation: Operation, known: Model) -> str:
+    paths = known.input_paths(operation.name) or frozenset()
+    return _entry(operation.name, operation.doc, paths, (*operation.accepts, *OF_THE_BODY))
 
 
 def _action(action: Action, known: Model) -> str:
     paths = known.input_paths(action.name) or frozenset()
-    summary = action.doc.split("\n\n", 1)[0].replace("\n", " ")
-    lines = [f"### {action.name}\n", f"{summary}\n"]
-    lines += _listed("takes", _shortest(path for path in paths if _honoured(path, action.accepts)))
-    lines += _listed("refuses", refused(paths, action.accepts))
-    if action.filters:
-        lines += _listed(
-            "filters", sorted(f"{name}<key>" if name == "tag:" else name for name in action.filters)
-        )
+    filters = sorted(f"{name}<key>" if name == "tag:" else name for name in action.filters or ())
+    return _entry(action.name, action.doc, paths, action.accepts, filters)
+
+
+def _entry(
+    name: str, doc: str, paths: frozenset[str], accepts: tuple[str, ...], filters: Iterable[str] = ()
+) -> str:
+    summary = doc.split("\n\n", 1)[0].replace("\n", " ")
+    lines = [f"### {name}\n", f"{summary}\n"]
+    lines += _listed("takes", _shortest(path for path in paths if _honoured(path, accepts)))
+    lines += _listed("refuses", refused(paths, accepts))
+    lines += _listed("filters", filters)
     return "\n".join([*lines, ""])
 
 

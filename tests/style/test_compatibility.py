@@ -46,3 +46,11 @@ def test_what_is_refused_is_named_where_it_is_whole(gen_compatibility: ModuleTyp
     paths = {"A", "B", "B.C", "B.C.D", "B.E", "F", "F.G"}
     assert gen_compatibility.refused(paths, ("A", "B.E")) == ["B.C", "F"]
     assert gen_compatibility.refused(paths, ("A", "B", "F.G")) == []
+
+
+def test_every_operation_of_s3_says_what_it_does(gen_compatibility: ModuleType) -> None:
+    table = gen_compatibility.operations()
+    table.verify(model.load("s3"))
+    assert not [operation.name for operation in table if not operation.doc]
+    page = gen_compatibility.document().partition("## S3\n")[2]
+    assert [name for name in model.load("s3").operations if name not in page] == []
