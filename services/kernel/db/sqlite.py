@@ -200,10 +200,12 @@ class Sqlite(Database):
     async def _run(self, group: list[_Waiting], ran: list[_Ran]) -> None:
         raw = self._writing.raw
         raw.execute("BEGIN IMMEDIATE")
+        several = len(group) > 1  # one alone is taken back with the whole
         for count, (work, waiter) in enumerate(group, 1):
             if waiter.done():  # cancelled before it began: nothing happened
                 continue
-            raw.execute("SAVEPOINT work")
+            if several:
+                raw.execute("SAVEPOINT work")
             tx = Tx(self._writing.core, self._writing.raw)
             result, error = None, None
             try:
@@ -213,10 +215,11 @@ class Sqlite(Database):
                 if not raw.in_transaction:  # SQLite gave up the whole group (disk full, I/O error)
                     ran.append(_Ran(waiter, tx, None, error))
                     raise
-                raw.execute("ROLLBACK TO work")
+                raw.execute("ROLLBACK TO work" if several else "ROLLBACK")
             finally:
                 tx.end()
-            raw.execute("RELEASE work")
+            if several:
+                raw.execute("RELEASE work")
             ran.append(_Ran(waiter, tx, result, error))
             if count % _BREATH == 0 and self._thread is not None:
                 await _breath()
