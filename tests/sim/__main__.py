@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from typing import NoReturn
 
+from tests.sim.mutants import MUTANTS, PATIENCE, lifetime
 from tests.sim.runner import Result, each, warm_up
 from tests.sim.story import simulate
 
@@ -21,9 +22,14 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--stop", action="store_true", help="end with the first violation")
     parser.add_argument("--hashes", action="store_true", help="print the hash of each trace")
+    parser.add_argument(
+        "--mutants", nargs="*", help="how many seeds each planted fault lives; all, or those named"
+    )
     asked = parser.parse_args()
     if asked.seed is not None:
         _replay(asked.seed)
+    if asked.mutants is not None:
+        return _mutants(asked.mutants or list(MUTANTS), asked.jobs)
     first, _, last = (asked.seeds or "0..99").partition("..")
     return _many(range(int(first), int(last or first) + 1), asked)
 
@@ -36,6 +42,19 @@ def _replay(seed: str) -> NoReturn:
         print(f"  {violation}")
     sys.stdout.flush()
     os._exit(1 if result.violations else 0)  # its abandoned tasks must not be cleaned up
+
+
+def _mutants(names: list[str], jobs: int) -> int:
+    gc.disable()
+    warm_up(simulate)
+    alive = 0
+    for name in names:
+        seeds, result = lifetime(name, range(PATIENCE), jobs)
+        alive += result is None
+        told = result.violations[0].partition("\n")[0][:110] if result else "LIVES"
+        print(f"{name:45} {seeds:4} seeds  {told}", flush=True)
+    print(f"{len(names) - alive} of {len(names)} planted faults were found")
+    return 1 if alive else 0
 
 
 def _many(seeds: range, asked: argparse.Namespace) -> int:

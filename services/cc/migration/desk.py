@@ -110,6 +110,7 @@ class Desk:
                 await self.save(migration)
         except Fault:
             self._dismiss(migration)
+            self._spawn(self._take_back(migration))
             raise
         return Answer(migration, found)
 
@@ -259,6 +260,23 @@ class Desk:
         # Whatever was wished meanwhile goes to the place where the instance is now.
         self.convergence.order([migration.instance_id])
         await self.pump()
+
+    async def _take_back(self, migration: Migration) -> None:
+        """A commit whose answer was lost may have been made: what was refused must not stand open for ever."""
+        migration.state, migration.ended_ms = "failed", self.ledger.now_ms()
+        migration.cause = Cause("not-begun", "Its beginning could not be written for certain.")
+
+        def work(tx: Tx) -> None:
+            if transfers.find(tx, migration.id) is not None:
+                transfers.save(tx, [migration.row()])
+
+        while True:
+            try:
+                await self.engine.cancel(migration.id)
+                return await self.ledger.journal.commit(work)
+            except Fault as fault:
+                _log.warning("migration not taken back yet", migration=migration.id, reason=str(fault))
+                await self.ledger.clock.sleep(1.0)
 
     async def _save_for_certain(self, migration: Migration) -> None:
         while True:
