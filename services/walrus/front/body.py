@@ -171,17 +171,14 @@ class Body:
         Raises:
             S3Error: as the iterator; MaxMessageLengthExceeded beyond `limit` bytes.
         """
-        too_long = S3Error("MaxMessageLengthExceeded", MaxMessageLengthBytes=str(limit))
-        if self.length is not None and self.length > limit:
-            raise too_long
         if self.length == 0 and not self._has_claims():
             self._digests, self._done = Digests(()), True  # most requests, and nothing to be verified
             return b""
+        _check_size(self.length or 0, limit)
         found = bytearray()
         async for block in self:
             found += block
-            if len(found) > limit:
-                raise too_long
+            _check_size(len(found), limit)
         return bytes(found)
 
     def _has_claims(self) -> bool:
@@ -233,6 +230,11 @@ class Body:
             raise S3Error(
                 "BadDigest", f"The {algorithm} you specified did not match the calculated checksum."
             )
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise S3Error("MaxMessageLengthExceeded", MaxMessageLengthBytes=str(limit))
 
 
 def decoded_length(headers: Mapping[bytes, bytes]) -> int:
