@@ -42,6 +42,16 @@ _OBJECTS = Prepared(
     .order_by(objects.c.key)
     .limit(bindparam("size"))
 )
+_NEXT = Prepared(
+    select(objects.c.key)
+    .where(
+        objects.c.bucket == bindparam("at"),
+        objects.c.key >= bindparam("low"),
+        objects.c.key < bindparam("high"),
+    )
+    .order_by(objects.c.key)
+    .limit(1)
+)
 _VERSIONS = Prepared(
     select(*[versions.c[name] for name in _SHOWN])
     .where(
@@ -62,6 +72,12 @@ def visible(tx: Tx, bucket: int, low: bytes, high: bytes, size: int) -> Sequence
     """Rows of `objects`, `low` <= key < `high`."""
     rows: Sequence[ListedRow] = tx.execute(_OBJECTS, {"at": bucket, "low": low, "high": high, "size": size})
     return rows
+
+
+def next_visible(tx: Tx, bucket: int, low: bytes, high: bytes) -> bytes | None:
+    """The first key of `objects` that is not below `low`."""
+    found: bytes | None = tx.execute(_NEXT, {"at": bucket, "low": low, "high": high}).scalar()
+    return found
 
 
 def older(tx: Tx, bucket: int, low: bytes, high: bytes, after: int, size: int) -> Sequence[ListedRow]:

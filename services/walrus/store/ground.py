@@ -18,7 +18,7 @@ from mallee.walrus.store.blobs import Blobs
 from mallee.walrus.store.metrics import StoreMetrics
 
 T = TypeVar("T")
-INLINE = 16 * 1024  # bytes up to which a content is kept in the database
+INLINE = 32 * 1024  # bytes up to which a content costs less in the database than in a file
 
 _log = structlog.get_logger()
 

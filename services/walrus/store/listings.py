@@ -40,7 +40,11 @@ class Listings(Room):
             def fetch(low: bytes, rank: int | None, size: int) -> Sequence[ListedRow]:
                 return listing.visible(tx, number, low if rank is None else low + b"\x00", high, size)
 
-            return Walk(fetch, _rank, below, roll, limit).page(start(below, roll, behind))
+            def peek(low: bytes) -> bytes | None:
+                return listing.next_visible(tx, number, low, high)
+
+            walk = Walk(fetch, _rank, below, roll, limit, peek=peek)
+            return walk.page(start(below, roll, behind))
 
         walked = await self.ground.db.read(work) if limit > 0 else _NOTHING
         return Page(
