@@ -247,7 +247,7 @@ async def test_too_large_an_upload_is_refused_before_it_comes(house) -> None:
     assert answer.code == "EntityTooLarge"
 
 
-@pytest.mark.parametrize("size", [4, 400_000])
+@pytest.mark.parametrize("size", [0, 4, 400_000])
 async def test_a_client_that_waits_for_100_gets_it_only_with_a_good_signature(house, size) -> None:
     body = os.urandom(size)
     for secret, first_line in (("wrong", b"HTTP/1.1 403"), (None, b"HTTP/1.1 100")):
@@ -263,6 +263,8 @@ async def test_a_client_that_waits_for_100_gets_it_only_with_a_good_signature(ho
                 await reader.readuntil(b"\r\n")
                 writer.write(body)
                 assert (await take(reader)).status == 200
+                writer.write(request(house, "GET", "/b/k"))
+                assert (await take(reader)).body == body
         writer.close()
     assert house.store["b", "k"].body == body
 

@@ -47,6 +47,10 @@ class Intake(Protocol):
         """Read no more."""
 
 
+def _waits(scope: Scope) -> bool:
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
+
+
 class Incoming:
     """One body, not decoded.
 
@@ -63,7 +67,9 @@ class Incoming:
         self.length = length
         self.begun = False
         self.came = 0
-        self.ended = length == 0
+        # Who waits for 100 gets it, though nothing is to come: botocore takes any other first line for the end of
+        # the connection's use, and misreads the next answer on it.
+        self.ended = length == 0 and not _waits(scope)
         self._receive = receive
         self._clock = clock
         self._patience = patience
