@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from mallee.cc import words
 from mallee.cc.attendance import AttendanceEdge
 from mallee.cc.audit.auditor import LOOK_SECONDS, Auditor
 from mallee.cc.config import CcConfig
@@ -100,6 +101,7 @@ class ClusterController:
             touch=self._touch,
             wants_out=self.desk.wants_out,
             in_transit=self.desk.in_transit,
+            stays=words.stays,
         )
         self.nodes.convergence = self.desk.convergence = self.convergence
         self.nodes.back = self.desk.node_is_back

@@ -22,6 +22,8 @@ class CcConfig:
             the drift that two clocks may have.
         database: SQLAlchemy URL, the zone's own; empty for SQLite in the state folder. Processes that share one
             are the zone's controller and those that stand by.
+        evacuate: start the instances of a node elsewhere once it is fenced, but for those with
+            MaintenanceOptions.AutoRecovery=disabled and those bound to their node. They boot anew, from their image.
         takeover_seconds: whoever stands by takes over when the controller gave no sign for so long.
         hold_seconds: how long a controller that cannot reach a shared database goes on renewing leases; one
             that takes over waits as much longer before it counts on a node's silence.
@@ -38,6 +40,7 @@ class CcConfig:
     renew_seconds: float = 3.0
     lease_margin: float = 2.0
     database: str = ""
+    evacuate: bool = False
     takeover_seconds: float = 3.0
     hold_seconds: float = 20.0
     claim_seconds: float = 60.0

@@ -87,6 +87,7 @@ class Convergence:
         touch: Callable[[Sequence[str]], None],
         wants_out: Callable[[str], None],
         in_transit: Callable[[str, int, int], bool],
+        stays: Callable[[bytes], bool] = lambda _guest: False,
     ) -> None:
         self._ledger = ledger
         self._rows = ledger.placements.rows
@@ -96,6 +97,7 @@ class Convergence:
         self._touch = touch
         self._wants_out = wants_out
         self._in_transit = in_transit
+        self._stays = stays
         self._restarted: list[str] = []
 
     # Wishes
@@ -180,6 +182,34 @@ class Convergence:
             row = self._rows.get(instance_id)
             if row is not None and row.host == host and row.power != Power.RUNNING:
                 self._put(ended(row, was_running=True))
+
+    def evacuate(self, host: int) -> list[str]:
+        """Give what ran on a node that is paused for good another place; which ones have one now.
+
+        A new generation: the old copy, when its node comes back, is one too many and is destroyed. A migration
+        that is open knows more about its guest than anybody, and is left to it.
+        """
+        saved = []
+        for instance_id in list(self._ledger.inventory.hosts[host].takers):
+            row = self._rows.get(instance_id)
+            if row is None or row.host != host or row.power != Power.RUNNING or row.claimed:
+                continue
+            if (
+                row.pinned >= 0
+                or self._in_transit(instance_id, host, row.generation)
+                or self._stays(row.guest)
+            ):
+                continue
+            target = self._ledger.scheduler.choose(Question(Kind(row.resources)))
+            if target is None:
+                continue
+            self._run(self._placing.claim(at_rest(row, Phase.FAILED), target))
+            saved.append(instance_id)
+        if saved:
+            _log.warning(
+                "instances of a fenced node are started elsewhere", host=f"h-{host}", count=len(saved)
+            )
+        return saved
 
     # Facts
 

@@ -281,7 +281,14 @@ class Nodes:
             if host.lost and number not in self._fenced and silence >= self._fence_after:
                 self._fenced.add(number)
                 self.convergence.give_up(number)
+        # What finds no room now may find it at a later pass.
+        saved = [
+            instance_id
+            for number in (self._fenced if self._config.evacuate else ())
+            for instance_id in self.convergence.evacuate(number)
+        ]
         await self._ledger.journal.commit()
+        self.convergence.order(saved)
 
     @property
     def _may_grant(self) -> bool:

@@ -108,6 +108,11 @@ def outcome_message(outcome: Outcome) -> cluster_pb2.Outcome:
     )
 
 
+def stays(guest: bytes) -> bool:
+    """Whether this guest is not started elsewhere when its node is lost."""
+    return bool(common_pb2.Guest.FromString(guest).stays)
+
+
 def wish(message: cluster_pb2.DesiredInstance) -> Wish:
     """What the CLC wants.
 

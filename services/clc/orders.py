@@ -112,6 +112,7 @@ def _guest(
         root_device_name=details.root_device_name,
         availability_zone=row.zone,
         launched_ms=row.launched_ms,
+        stays=details.auto_recovery == "disabled",
     )
     if wired:
         guest.mac_address, guest.subnet_cidr = wired[0].mac, wired[1]

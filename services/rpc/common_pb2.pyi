@@ -66,7 +66,7 @@ class Moment(_message.Message):
     def __init__(self, name: _Optional[str] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class Guest(_message.Message):
-    __slots__ = ("instance_id", "account_id", "instance_type", "resources", "image_id", "image_location", "architecture", "hostname", "mac_address", "private_address", "subnet_cidr", "public_key", "key_name", "user_data", "tags", "root_device_name", "availability_zone", "launched_ms")
+    __slots__ = ("instance_id", "account_id", "instance_type", "resources", "image_id", "image_location", "architecture", "hostname", "mac_address", "private_address", "subnet_cidr", "public_key", "key_name", "user_data", "tags", "root_device_name", "availability_zone", "launched_ms", "stays")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +92,7 @@ class Guest(_message.Message):
     ROOT_DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
     AVAILABILITY_ZONE_FIELD_NUMBER: _ClassVar[int]
     LAUNCHED_MS_FIELD_NUMBER: _ClassVar[int]
+    STAYS_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     account_id: str
     instance_type: str
@@ -110,7 +111,8 @@ class Guest(_message.Message):
     root_device_name: str
     availability_zone: str
     launched_ms: int
-    def __init__(self, instance_id: _Optional[str] = ..., account_id: _Optional[str] = ..., instance_type: _Optional[str] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., image_id: _Optional[str] = ..., image_location: _Optional[str] = ..., architecture: _Optional[str] = ..., hostname: _Optional[str] = ..., mac_address: _Optional[str] = ..., private_address: _Optional[str] = ..., subnet_cidr: _Optional[str] = ..., public_key: _Optional[str] = ..., key_name: _Optional[str] = ..., user_data: _Optional[bytes] = ..., tags: _Optional[_Mapping[str, str]] = ..., root_device_name: _Optional[str] = ..., availability_zone: _Optional[str] = ..., launched_ms: _Optional[int] = ...) -> None: ...
+    stays: bool
+    def __init__(self, instance_id: _Optional[str] = ..., account_id: _Optional[str] = ..., instance_type: _Optional[str] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., image_id: _Optional[str] = ..., image_location: _Optional[str] = ..., architecture: _Optional[str] = ..., hostname: _Optional[str] = ..., mac_address: _Optional[str] = ..., private_address: _Optional[str] = ..., subnet_cidr: _Optional[str] = ..., public_key: _Optional[str] = ..., key_name: _Optional[str] = ..., user_data: _Optional[bytes] = ..., tags: _Optional[_Mapping[str, str]] = ..., root_device_name: _Optional[str] = ..., availability_zone: _Optional[str] = ..., launched_ms: _Optional[int] = ..., stays: _Optional[bool] = ...) -> None: ...
 
 class DescribeRequest(_message.Message):
     __slots__ = ()
