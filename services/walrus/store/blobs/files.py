@@ -10,23 +10,19 @@ syncing and cold reading are done in threads: the loop never waits for the disk.
 
 from __future__ import annotations
 
-import asyncio
 import errno
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from os import dup
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
 
 from mallee.kernel.errors import STORAGE_FULL, Fault, Kind
 from mallee.kernel.file_system import Bytes, FileSystem, RealFiles
 from mallee.walrus.front.call import FileRange
 from mallee.walrus.store.blobs import BLOCK, Blob, Damaged, Missing, Piece, Sums, block_size, verify
 from mallee.walrus.store.blobs.publishing import Publisher
+from mallee.walrus.store.blobs.threads import Threads
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 _THREADS = 8
 _SPARE = 8  # buffers that are kept for the next reader
 _SPAN = 4  # blocks that are verified, then sent as one piece
@@ -55,8 +51,9 @@ class Files:
         self.files: FileSystem = files or RealFiles()
         self.incoming = root / "incoming"
         self.blobs = root / "blobs"
-        self.threads = ThreadPoolExecutor(_THREADS, "blobs")
-        self.publisher = Publisher(self.blobs, self.files, self.threads)
+        self._threads = Threads(_THREADS, "blobs")
+        self.run = self._threads.run
+        self.publisher = Publisher(self.blobs, self.files, self._threads.executor)
         self._spare: list[bytearray] = []
 
     @classmethod
@@ -66,7 +63,7 @@ class Files:
         try:
             await started.run(started._prepare, root)
         except OSError as error:
-            started.threads.shutdown()
+            await started.close()
             raise unavailable(error, f"The folder {root} cannot be used for objects") from error
         return started
 
@@ -108,23 +105,12 @@ class Files:
             raise unavailable(error, "The blobs cannot be listed") from error
 
     async def close(self) -> None:
-        self.threads.shutdown()
+        self._threads.close()
 
     def path(self, name: bytes) -> Path:
         """Where a finished blob is."""
         text = name.hex()
         return self.blobs / text[:_SLICE] / text
-
-    async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Call `work` in a thread. When cancelled, wait for its end first: it holds descriptors and buffers."""
-        ending = asyncio.get_running_loop().run_in_executor(self.threads, work, *arguments)
-        try:
-            return await asyncio.shield(ending)
-        except asyncio.CancelledError:
-            while not ending.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait({ending})
-            raise
 
     def _prepare(self, root: Path) -> None:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
