@@ -38,7 +38,7 @@ from mallee.rpc import cluster_pb2 as pb
 from mallee.rpc import common_pb2
 from tests.unit.clc.pretend_cloud import TABLES, ZONES, PretendCloud
 from tests.wire.chance import Chance
-from tests.wire.fuzzed_forms import FormWriter, Known
+from tests.wire.fuzzed_forms import Form, FormWriter, Known
 from tests.wire.fuzzed_requests import SECRET, Requests, Sent
 
 REQUESTS = int(os.environ.get("MALLEE_FUZZ_REQUESTS", "300000"))
@@ -87,7 +87,7 @@ class Door:
         """One request, and what must hold of its answer."""
         service, action, writer = self._chance.of(WRITERS)
         form = self._form(service, action, writer)
-        sent = self._requests.make(service, self._moment(), form)
+        sent = self._requests.make(service, self.moment(), form)
         answer = await self._send(sent)
         if answer is None:
             assert not sent.whole, self._said(action, sent)
@@ -103,6 +103,19 @@ class Door:
         if status == 200:
             self.known.learn(body.decode())
 
+    async def code(self, action: str, form: Form, *, whole: bool = False) -> str:
+        """The error code of a well-signed request of EC2, '' for none; `whole` when the form names its action."""
+        head = [] if whole else [("Action", action), ("Version", MODELS["ec2"].version)]
+        sent = self._requests.plain("ec2", self.moment(), head + self.known.fill(form))
+        return await self.code_of(sent)
+
+    async def code_of(self, sent: Sent, *, stalls: bool = False) -> str:
+        """The same of any request; one that `stalls` sends nothing more and does not go away."""
+        answer = await self._send(sent, stalls=stalls)
+        assert answer is not None
+        self.known.learn(answer[1].decode())
+        return ET.fromstring(answer[1]).findtext(".//{*}Code") or "" if answer[0] >= 400 else ""
+
     def _said(self, action: Action, sent: Sent) -> str:
         return f"seed {SEED}, request {self.sent}, {action.name}: {sent}"
 
@@ -110,10 +123,10 @@ class Door:
         head = [("Action", action.name), ("Version", MODELS[service].version)]
         return head + self.known.fill(writer.draw(self._chance))
 
-    def _moment(self) -> str:
+    def moment(self) -> str:
         return self.pretend.clock.now().strftime("%Y%m%dT%H%M%SZ")
 
-    async def _send(self, sent: Sent) -> tuple[int, bytes] | None:
+    async def _send(self, sent: Sent, *, stalls: bool = False) -> tuple[int, bytes] | None:
         self.sent += 1
         answered: list[Any] = []
         parts = iter(sent.parts)
@@ -122,6 +135,8 @@ class Door:
         async def receive() -> dict[str, Any]:
             nonlocal left
             left -= 1
+            if stalls:
+                await asyncio.Event().wait()
             if left < 0:
                 return {"type": "http.disconnect"}
             return {"type": "http.request", "body": next(parts), "more_body": left > 0 or not sent.whole}

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from xml.etree import ElementTree as ET
 
@@ -127,3 +128,35 @@ async def test_answers_that_are_given_whole_keep_their_order(house: House) -> No
     ask = b"GET /whole HTTP/1.1\r\nHost: x\r\n\r\n"
     last = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     assert (await house.say(ask * 5 + last)).count(b"\r\n\r\nok") == 6
+
+
+async def test_hundreds_that_dribble_keep_nobody_waiting_and_are_cut_off(house: House) -> None:
+    """Slowloris: heads that come byte by byte do not prolong their time, half of a body holds a connection alone."""
+
+    async def dribble(start: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        try:
+            writer.write(start)
+            async with asyncio.timeout(5):
+                while not reader.at_eof():
+                    writer.write(b"X")
+                    await writer.drain()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(0.05):
+                            return await reader.read()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+        return b""
+
+    half = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\nab"
+    holding = [await asyncio.open_connection("127.0.0.1", house.port) for _ in range(100)]
+    for _, writer in holding:
+        writer.write(half)
+    dribbling = [asyncio.create_task(dribble(b"GET / HTTP/1.1\r\nHost: x\r\nA: ")) for _ in range(200)]
+    for _ in range(5):
+        assert (await house.say(WHOLE, until=b"ok")).startswith(b"HTTP/1.1 200 ")
+    assert all(b" 200 " not in answer for answer in await asyncio.gather(*dribbling))
+    for _, writer in holding:
+        writer.close()
