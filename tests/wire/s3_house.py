@@ -29,7 +29,7 @@ KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 ADA = Principal("000000000001", "arn:aws:iam::000000000001:user/ada", "AIDA1", KEY)
 WIRE = RestXml(model.load("s3"))
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-EVERY = ("Bucket", "Key", "Body", "Metadata", "ContentType", "ACL", "Tagging")
+EVERY = ("Bucket", "Key", "Body", "Metadata", "ContentType", "ACL", "Tagging", "StorageClass")
 SUMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
 CHECKSUMS = tuple(f"Checksum{name}" for name in SUMS)
 READING = ("Range", "ResponseContentDisposition", "ChecksumMode", "PartNumber", "VersionId", "IfMatch")

@@ -17,6 +17,7 @@ from mallee.aws.rest_xml import RestError, Sent
 from mallee.aws.rest_xml.xml import parse
 from mallee.walrus.errors import TABLE
 from mallee.walrus.front.address import decoded_query, locate
+from mallee.walrus.front.telemetry import _shown
 
 LONG = "k" * 1024
 
@@ -338,3 +339,8 @@ async def test_a_wrong_head_is_signed_by_nobody(house) -> None:
         spoiled = headers | {name: headers[name] + "\x7f"}
         answer = await say(house, raw("GET", "/b/k", spoiled))
         assert 400 <= answer.status < 500, (name, answer)
+
+
+def test_a_line_of_the_log_is_one_line() -> None:
+    assert _shown("a\nb") == "'a\\nb'"
+    assert _shown("袋鼠") == "袋鼠"

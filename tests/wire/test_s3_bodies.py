@@ -3,12 +3,15 @@
 import asyncio
 import os
 from base64 import b64encode
+from datetime import UTC, datetime
 from hashlib import md5, sha256
 
 import pytest
 from s3_house import House
 from s3_requests import Chunked, crc32c, head, raw, request, say, take
+from test_s3_signatures import PUBLISHED
 
+from mallee.kernel.clock import ManualClock
 from mallee.walrus.front.incoming import Patience
 
 BIG = os.urandom(700_001)
@@ -297,3 +300,37 @@ async def test_an_anonymous_upload_may_have_a_trailer(house) -> None:
     del chunked.headers["Authorization"]
     assert (await say(house, chunked.request())).status == 200
     assert house.store["b", "k"].body == b"body"
+
+
+@pytest.mark.parametrize("trailer", [False, True])
+async def test_the_published_example_in_chunks_is_taken(trailer) -> None:
+    """66,560 times the letter a, signed on 24 May 2013."""
+    signatures = (
+        "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648",
+        "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497",
+        "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9",
+    )
+    if trailer:
+        signatures = (
+            "b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2",
+            "1c1344b170168f8e65b41376b44b20fe354e373826ccbbe2c1d40a8cae51e5c7",
+            "2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992",
+        )
+    chunks = zip((b"a" * 65536, b"a" * 1024, b""), signatures, strict=True)
+    body = b"".join(
+        b"%x;chunk-signature=%b\r\n%b\r\n" % (len(one), name.encode(), one) for one, name in chunks
+    )
+    if trailer:
+        body = body[:-2] + b"x-amz-checksum-crc32c:sOO8/Q==\n\r\n"
+        body += b"x-amz-trailer-signature:d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435\r\n\r\n"
+    else:
+        assert len(body) == 66824
+    made = PUBLISHED["chunks with a trailer" if trailer else "chunks"]
+    headers = {name.decode(): value.decode() for name, value in made.headers} | {
+        "content-length": str(len(body))
+    }
+    options = {"clock": ManualClock(datetime(2013, 5, 24, tzinfo=UTC))}
+    async with House(options=options).open() as house:
+        answer = await say(house, raw("PUT", "/examplebucket/chunkObject.txt", headers, body))
+        assert answer.status == 200, answer
+        assert house.store["examplebucket", "chunkObject.txt"].body == b"a" * 66560

@@ -107,6 +107,8 @@ class _Bounded(HttpToolsProtocol):
         self._head_bytes += len(data)
         if self._head_bytes > HEAD_BYTES:
             self.refuse()
+        elif self._patience is None:  # most heads are whole at once and need no timer
+            self._wait()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, in plain text
         self.refuse()
@@ -114,8 +116,6 @@ class _Bounded(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_bytes = 0
-        if self._patience is None:
-            self._wait()
 
     def on_headers_complete(self) -> None:
         self._head_bytes = None

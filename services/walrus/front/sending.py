@@ -18,6 +18,7 @@ from mallee.walrus.front.exchange import Exchange
 
 WORTH_A_SENDFILE: Final = 64 * 1024  # bytes; a smaller range is read faster than it is sent by the kernel
 _BLOCK: Final = 256 * 1024
+_SLOWEST: Final = 60.0  # seconds in which a client must have taken something
 _LINGERING: Final = 16 * 1024 * 1024  # bytes
 _LINGERING_SECONDS: Final = 2.0
 _WITHOUT_BODY: Final = frozenset({204, 304})
@@ -106,7 +107,7 @@ async def _send_pieces(x: Exchange, body: Any) -> None:
                 await _send_range(x, piece)
             else:
                 x.sent += len(piece)
-                await x.send({"type": "http.response.body", "body": piece, "more_body": True})
+                await _send_block(x, piece)
     finally:
         await _close(x.answer)
 
@@ -127,9 +128,18 @@ async def _send_range(x: Exchange, piece: FileRange) -> None:
             if not block:
                 raise EOFError("a file of an object is shorter than its record says")
             at += len(block)
-            await x.send({"type": "http.response.body", "body": block, "more_body": True})
+            await _send_block(x, block)
     finally:
         os.close(piece.fd)
+
+
+async def _send_block(x: Exchange, block: bytes | memoryview) -> None:
+    """Send what is read anew for every call, as fast as the client takes it."""
+    try:
+        async with asyncio.timeout(_SLOWEST):
+            await x.send({"type": "http.response.body", "body": block, "more_body": True})
+    except TimeoutError as error:
+        raise Disconnected from error
 
 
 async def _close(answer: Answer) -> None:
