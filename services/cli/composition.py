@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -23,6 +23,7 @@ from mallee.kernel.state_folder import own_id
 
 C = TypeVar("C")
 
+RENEW_SHARE = 0.3  # of a lease, between two renewals
 CC_ADDRESS = "127.0.0.1:8775"  # where a cluster controller listens that was told nothing else
 
 
@@ -54,9 +55,27 @@ class World:
     transport: Transport
     neighbours: dict[str, Any] = field(default_factory=dict)
 
-    def settings(self, cls: type[C], section: str, posted: Mapping[str, Any]) -> C:
-        """The operator's section, with what the post decides in its place."""
-        return replace(load(cls, section, self.config, self.environ), **posted)  # type: ignore[type-var]
+    def settings(
+        self,
+        cls: type[C],
+        section: str,
+        posted: Mapping[str, Any],
+        otherwise: Mapping[str, Any] | None = None,
+    ) -> C:
+        """The operator's section, with what the post decides in its place.
+
+        Args:
+            cls: what the section is read as.
+            section: its name.
+            posted: fields that the post decides.
+            otherwise: fields whose defaults are worse here than these, unless the operator chose one of them.
+        """
+        read = load(cls, section, self.config, self.environ)
+        better = dict(otherwise or {})
+        defaults = {each.name: each.default for each in fields(cls)}  # type: ignore[arg-type]
+        if any(getattr(read, name) != defaults[name] for name in better):
+            better = {}
+        return replace(read, **better, **posted)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +88,7 @@ class Post:
         folder: what it alone writes.
         address: `host:port` of its gRPC server; empty for what its section says.
         settings: other fields of its section that its place decides.
+        otherwise: those that it decides unless the operator does.
     """
 
     label: str
@@ -77,6 +97,7 @@ class Post:
     folder: Path
     address: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    otherwise: Mapping[str, Any] = field(default_factory=dict)
 
 
 def posts(plan: Plan, folder: StateFolder, database: str) -> Iterator[Post]:
@@ -89,6 +110,7 @@ def posts(plan: Plan, folder: StateFolder, database: str) -> Iterator[Post]:
             folder.service(member.name),
             member.address,
             _SETTINGS[member.role](plan, member) | ({"database": database} if member.role == "clc" else {}),
+            _leases(plan, member),
         )
 
 
@@ -117,6 +139,14 @@ def _clc_settings(plan: Plan, _: Member) -> dict[str, Any]:
 
 def _cc_settings(_: Plan, member: Member) -> dict[str, Any]:
     return {"zone": member.zone}
+
+
+def _leases(plan: Plan, member: Member) -> dict[str, Any]:
+    """Leases as long as a start of so many nodes on one machine takes: one that lapses meanwhile pauses them all."""
+    seconds = plan.lease_seconds
+    if member.role == "cc":
+        return {"lease_seconds": seconds, "renew_seconds": seconds * RENEW_SHARE}
+    return {"lease_seconds": seconds} if member.role == "nc" else {}
 
 
 def _nc_settings(plan: Plan, member: Member) -> dict[str, Any]:
@@ -178,7 +208,7 @@ class _Cluster:
     def __init__(self, post: Post, me: Identity, world: World) -> None:
         from mallee.cc.config import CcConfig
 
-        self._config = world.settings(CcConfig, "cc", post.settings)
+        self._config = world.settings(CcConfig, "cc", post.settings, post.otherwise)
         self._post = post
         self._me = me
         self._world = world
@@ -223,7 +253,7 @@ def _nc(post: Post, me: Identity, world: World) -> Service:
 
     posted = {"guest_folder": str(post.folder / "guests")} | _listening(post)
     return NodeController(
-        world.settings(NcConfig, "nc", posted),
+        world.settings(NcConfig, "nc", posted, post.otherwise),
         me,
         database=_sqlite(post),
         clock=world.clock,

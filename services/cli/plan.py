@@ -14,6 +14,7 @@ from mallee.kernel.errors import Fault, Kind
 
 HOST = "127.0.0.1"
 EC2_PORT = 8773
+LEASE_SECONDS, LONGEST_LEASE = 10.0, 60.0
 OWN_PROCESS_UP_TO = 4  # fake nodes of a zone; more of them share one node controller
 
 
@@ -62,6 +63,11 @@ class Plan:
     @property
     def zones(self) -> list[str]:
         return [zone_name(self.region, number) for number in range(self.shape.zones)]
+
+    @property
+    def lease_seconds(self) -> float:
+        """What suits so many nodes on one machine: 10 for up to a hundred, 60 for six hundred and more."""
+        return max(LEASE_SECONDS, min(LONGEST_LEASE, self.shape.zones * self.shape.nodes / 10))
 
     @property
     def ec2_port(self) -> int:

@@ -6,14 +6,21 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from mallee.cc.config import CcConfig
 from mallee.cli import ports
-from mallee.cli.plan import Wish, members, plan, shape_of
-from mallee.cli.state import Shape
+from mallee.cli.composition import World, posts
+from mallee.cli.plan import Plan, Wish, members, plan, shape_of
+from mallee.cli.state import Shape, StateFolder
+from mallee.kernel.clock import SystemClock
+from mallee.kernel.entropy import SeededEntropy
 from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.rpc import MemoryTransport
+from mallee.nc.config import NcConfig
 
 SHAPE = shape_of(Wish(zones=2, nodes=2), None)
 
@@ -108,3 +115,30 @@ def test_an_inner_port_that_is_taken_meanwhile_is_changed_silently() -> None:
         first = msgspec.structs.replace(SHAPE, ports={"ec2": ports.any_free(), "clc": port})
 
         assert planned(first, Wish()).ports["clc"] != port
+
+
+def leases(tmp_path: Path, nodes: int, text: str = "") -> set[float]:
+    """What the controllers of a cloud with so many nodes a zone lease for, and how often nodes renew."""
+    config = tmp_path / "mallee.toml"
+    config.write_text(text)
+    clock, seed = SystemClock(), SeededEntropy(1)
+    world = World("c", tmp_path, config, {}, clock, seed, MemoryTransport(clock))
+    shape = planned(shape_of(Wish(zones=2, nodes=nodes), None), Wish(port=0))
+    whole = Plan(shape, "mallee-1", members(shape, "mallee-1"))
+    found = set[float]()
+    for post in posts(whole, StateFolder(tmp_path), ""):
+        if post.role == "cc":
+            cc = world.settings(CcConfig, "cc", post.settings, post.otherwise)
+            found |= {cc.lease_seconds, cc.renew_seconds}
+        elif post.role == "nc":
+            found.add(world.settings(NcConfig, "nc", post.settings, post.otherwise).lease_seconds)
+    return found
+
+
+def test_many_nodes_on_one_machine_have_leases_that_outlast_its_start(tmp_path: Path) -> None:
+    assert leases(tmp_path, 2) == {10.0, 3.0}
+    assert leases(tmp_path, 200) == {40.0, 12.0}
+    assert leases(tmp_path, 5000) == {60.0, 18.0}
+    own = "[cc]\nlease_seconds = 20\nrenew_seconds = 5\n[nc]\nlease_seconds = 20\n"
+    assert leases(tmp_path, 200, own) == {20.0, 5.0}
+    assert leases(tmp_path, 200, "[cc]\nlease_seconds = 8\n") == {8.0, 3.0, 40.0}
