@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mallee.domain.guest import Cause, GuestKey, Phase
+import msgspec
+
+from mallee.domain.guest import Cause, Guest, GuestKey, Phase
+from mallee.nc.db.fakes import FakeRow
 from mallee.nc.drivers import fake_guests
 from tests.sim.loop import LIFE
 
@@ -141,20 +144,19 @@ class Guests:
 
     def _read(self, process: Process) -> None:
         """What is on the disk of a node whose controller is dead."""
-        on_disk: dict[GuestKey, Any] = {}
-        before = self._rows.get(process.name, {})
-        database = process.post.folder / "nc.db"
-        with closing(sqlite3.connect(database)) as db:
-            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'fake_guest'").fetchone():
-                query = "SELECT instance_id, generation, phase, migration_id FROM fake_guest"
-                for instance_id, generation, phase, migration_id in db.execute(query):
-                    key = GuestKey(instance_id, generation)
-                    on_disk[key] = before[key]._replace(phase=Phase(phase), migration_id=migration_id)
-        self._rows[process.name] = on_disk
-        for instance_id in {key.instance_id: None for key in on_disk}:
-            self._told(process.name, instance_id)
+        with closing(sqlite3.connect(process.post.folder / "nc.db")) as db:
+            there = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'fake_guest'").fetchone()
+            query = "SELECT instance_id, generation, phase, guest, migration_id FROM fake_guest"
+            rows = db.execute(query).fetchall() if there else []
+        self._rows[process.name] = {
+            GuestKey(name, generation): FakeRow(Phase(phase), _decode(guest), migration_id=migration_id)
+            for name, generation, phase, guest, migration_id in rows
+        }
+        for name, *_ in rows:
+            self._told(process.name, name)
 
 
+_decode = msgspec.msgpack.Decoder(Guest).decode
 _BEGIN = fake_guests.FakeGuests.__init__
 
 

@@ -39,6 +39,7 @@ class Nemesis:
             "power off": self._power_off,
             "freeze": self._freeze,
             "partition": self._partition,
+            "cut off": self._cut_off,
             "disk full": self._disk_full,
             "disk broken": self._disk_broken,
             "disk slow": self._disk_slow,
@@ -71,7 +72,12 @@ class Nemesis:
             await asyncio.sleep(self.chance.expovariate(1 / self.pace))
             task = asyncio.ensure_future(self.chance.choice(self._work)())
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.world.trace.log("error", "the enemy stumbled", {"exc_info": error})
 
     async def end(self) -> None:
         """All is mended, and everybody is up."""
@@ -177,6 +183,13 @@ class Nemesis:
         one, other = self.chance.sample(sorted(self.world.processes), 2)
         seconds = self.chance.choice([0.5, 3.0, 10.0, 20.0, 40.0])
         self.world.network.part(one, other, self.world.loop.now + seconds, both=self.chance.random() < 0.8)
+
+    async def _cut_off(self) -> None:
+        """A node and its controller do not reach each other for about as long as a lease, or two, or three."""
+        node = self.chance.choice(self.world.of_role("nc"))
+        zone = node.post.settings["zone"]
+        seconds = self.chance.choice([8.0, 14.0, 24.0, 45.0])
+        self.world.network.part(node.name, f"cc-{zone}", self.world.loop.now + seconds)
 
     async def _disk_full(self) -> None:
         process = self._any(self.world.processes.values())

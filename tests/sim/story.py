@@ -47,11 +47,11 @@ class Schedule:
 class Story:
     """The people and the enemy of one world."""
 
-    def __init__(self, world: World, schedule: Schedule) -> None:
+    def __init__(self, world: World, schedule: Schedule, troubles: list[str] | None = None) -> None:
         self.world = world
         self.schedule = schedule
         self.watch = Invariants(world, schedule.shape.quota)
-        self.nemesis = Nemesis(world, self.watch)
+        self.nemesis = Nemesis(world, self.watch, troubles)
         self.promises = Promises()
         self.users: list[User] = []
 
@@ -88,16 +88,15 @@ class Story:
     async def tell(self) -> None:
         """The whole story."""
         await self.begin()
-        looking = asyncio.ensure_future(self._look())
+        looking = asyncio.ensure_future(self.look())
         self.nemesis.begin()
         enemy = asyncio.ensure_future(self.nemesis.run())
         await asyncio.gather(*(self._live(user) for user in self.users))
+        await asyncio.sleep(self.nemesis.chance.choice([0.0, 0.0, 10.0, 30.0]))  # what takes its time
         enemy.cancel()
         await self.nemesis.end()
-        self.world.trace("peace")
-        await self._peace()
+        await self.rest()
         looking.cancel()
-        self._reckon()
 
     async def _live(self, user: User) -> None:
         able = chosen(user.chance, admin=user.is_admin)
@@ -108,23 +107,37 @@ class Story:
             await asyncio.sleep(user.chance.expovariate(1 / pause))
             await user.chance.choices(able, weights)[0].deed(user)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
         while True:
             await asyncio.sleep(0.5)
             self.watch.look()
+
+    async def rest(self) -> None:
+        """Peace, and then the reckoning."""
+        self.world.trace("peace")
+        await self._peace()
+        self._reckon()
 
     async def _peace(self) -> None:
         """Until all is at rest, and the product itself says so, or patience ends.
 
         A line that was cut before the peace may break only now, so one quiet moment is not enough.
         """
-        end, still = self.world.loop.now + PEACE, 0
-        while self.world.loop.now < end and still < 2:
+        end, still, wrong = self.world.loop.now + PEACE, 0, []
+        while True:
             await asyncio.sleep(QUIET)
-            quiet = self._all_up() and not self.watch.misfits()
-            still = still + 1 if quiet and (still == 0 or not await self._audited()) else 0
-        for found in await self._audited():
+            still = still + 1 if self._quiet() else 0
+            late = self.world.loop.now >= end
+            if still >= 2 or late:
+                wrong = await self._audited()
+                if late or (not wrong and self._quiet()):
+                    break
+                still = 0
+        for found in wrong:
             self.watch.broken(found.invariant.value, f"says the auditor: {found.what} {found.why}")
+
+    def _quiet(self) -> bool:
+        return self._all_up() and not self.watch.misfits()
 
     async def _audited(self) -> list[Any]:
         """What the product finds wrong with itself, when it is asked now."""

@@ -145,8 +145,8 @@ class FakeDriver:
 
     async def pause(self, key: GuestKey) -> None:
         await self.knobs.meet("pause", self._guests.need(key).guest.tags, self._clock)
-        if self._guests.need(key).phase is Phase.RUNNING:
-            await self._guests.change(key, phase=Phase.PAUSED)
+        if self._guests.need(key).phase is Phase.RUNNING or key in self._guests.unwritten:
+            await self._guests.pause(key)
 
     async def resume(self, key: GuestKey) -> None:
         await self.knobs.meet("resume", self._guests.need(key).guest.tags, self._clock)

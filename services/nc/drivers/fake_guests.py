@@ -21,6 +21,7 @@ class FakeGuests:
         # Half of an image died with the process that received it.
         self.rows = {key: row for key, row in rows.items() if row.phase is not Phase.INCOMING or row.digest}
         self._left_over = [key for key in rows if key not in self.rows]
+        self.unwritten: set[GuestKey] = set()  # paused, and the disk does not know yet
         self.unasked: asyncio.Queue[Found] = asyncio.Queue()
 
     async def clear_left_over(self) -> None:
@@ -64,13 +65,22 @@ class FakeGuests:
             if self.rows.get(key) is row:
                 self._restore(key, before)
             raise
+        self.unwritten.discard(key)
         return row
+
+    async def pause(self, key: GuestKey) -> None:
+        """Stop the guest, whatever the disk says: no hypervisor needs one for that. Raises until it is written."""
+        row = self.rows[key] = self.need(key)._replace(phase=Phase.PAUSED)
+        self.unwritten.add(key)
+        await self._store.put(self._node, key, row)
+        self.unwritten.discard(key)
 
     async def change(self, key: GuestKey, **fields: Any) -> FakeRow:
         return await self.put(key, self.need(key)._replace(**fields))
 
     async def remove(self, key: GuestKey) -> None:
         before = self.rows.pop(key, None)
+        self.unwritten.discard(key)
         if before is None:
             return
         try:
