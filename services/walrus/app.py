@@ -41,7 +41,8 @@ from mallee.walrus.reconcile.lifecycle import Lifecycle
 from mallee.walrus.reconcile.orphans import Orphans
 from mallee.walrus.reconcile.scrub import Scrub
 from mallee.walrus.service import ACCESS, Introspection, Objects
-from mallee.walrus.store import Files, Ground, Store
+from mallee.walrus.store import Blobs, Files, Ground, Store
+from mallee.walrus.store.blobs.s3 import OtherS3
 
 DATABASE, SECRETS, OBJECTS = "walrus.db", "secrets", "objects"
 _log = structlog.get_logger()
@@ -107,8 +108,7 @@ class Walrus:
 
     async def _open_store(self, starting: AsyncExitStack) -> Store:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        root = Path(self._config.objects) if self._config.objects else self._folder / OBJECTS
-        blobs = await Files.start(root)
+        blobs = await self._open_blobs()
         starting.push_async_callback(blobs.close)
         url = self._config.database or f"sqlite:///{self._folder / DATABASE}"
         db = await Database.open(url, metadata=METADATA, migrations="mallee.walrus.db")
@@ -117,6 +117,13 @@ class Walrus:
         store = Store(Ground(db, blobs, box, self._clock, self._entropy))
         starting.push_async_callback(store.rest)
         return store
+
+    async def _open_blobs(self) -> Blobs:
+        if self._config.s3 is not None:
+            return await OtherS3.start(self._config.s3)
+        return await Files.start(
+            Path(self._config.objects) if self._config.objects else self._folder / OBJECTS
+        )
 
     def _identities(self, starting: AsyncExitStack) -> Identities:
         channel = self._transport.connect(self._me, self._config.clc, expect="clc")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mallee.walrus.store.blobs.s3 import S3Place
+
 
 @dataclass(frozen=True, slots=True)
 class WalrusConfig:
@@ -18,6 +20,7 @@ class WalrusConfig:
         domains: names of this service; a request to `bucket.<domain>` means that bucket.
         database: SQLAlchemy URL; empty for SQLite in the state folder.
         objects: the folder of objects; empty for the state folder.
+        s3: another store that holds the objects instead; this one then keeps identity, policy and metadata.
         keys_outlive_seconds: how long known access keys go on when the cloud controller cannot be asked.
         lifecycle_seconds: between two looks for what has come to its end.
     """
@@ -31,5 +34,6 @@ class WalrusConfig:
     domains: tuple[str, ...] = ("s3.localhost", "localhost")
     database: str = ""
     objects: str = ""
+    s3: S3Place | None = None
     keys_outlive_seconds: float = 10.0
     lifecycle_seconds: float = 3600.0

@@ -1,4 +1,4 @@
-"""Stores that we did not write, started for a test: moto's server and rclone's."""
+"""Other stores, started for a test: moto's server and rclone's, which we did not write, and one of ours."""
 
 from __future__ import annotations
 
@@ -42,6 +42,13 @@ def rclone(folder: Path) -> Iterator[S3Place]:
         yield _place(endpoint)
 
 
+@contextmanager
+def walrus(folder: Path) -> Iterator[S3Place]:
+    script = Path(__file__).with_name("another_walrus.py")
+    with _server([sys.executable, str(script), "{port}", str(folder / "state")], folder) as endpoint:
+        yield _place(endpoint)
+
+
 def _place(endpoint: str) -> S3Place:
     return S3Place(endpoint, "blobs", KEY, Secret(SECRET), secure=False, prefix="walrus/")
 
@@ -51,7 +58,8 @@ def _server(command: list[str], folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environ = {**os.environ, "RCLONE_CONFIG": str(folder / "rclone.conf")}
+    root = str(Path(__file__).resolve().parents[2])
+    environ = {**os.environ, "RCLONE_CONFIG": str(folder / "rclone.conf"), "PYTHONPATH": root}
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [part.format(port=port) for part in command], env=environ, stdout=log, stderr=log

@@ -10,7 +10,7 @@ from pathlib import Path
 from shutil import which
 
 import pytest
-from object_stores import BIN, moto, rclone
+from object_stores import BIN, moto, rclone, walrus
 
 from mallee.kernel.errors import Fault
 from mallee.walrus.front.call import FileRange
@@ -19,7 +19,8 @@ from mallee.walrus.store.blobs.files import Files
 from mallee.walrus.store.blobs.s3 import OtherS3, S3Place
 
 LONG = bytes(range(251)) * ((9 << 20) // 251) + b"and a bit"  # nine blocks and a bit: two objects elsewhere
-STORES = {"moto": moto, "rclone": rclone}
+STORES = {"moto": moto, "rclone": rclone, "walrus": walrus}
+BINARIES = {"moto": "moto_server", "rclone": "rclone", "walrus": "python"}
 
 
 @pytest.fixture(scope="module", params=["files", *STORES])
@@ -30,10 +31,7 @@ def place(
     if request.param == "files":
         yield folder
         return
-    if (
-        which(f"{request.param}_server", path=str(BIN)) is None
-        and which(request.param, path=str(BIN)) is None
-    ):
+    if which(BINARIES[request.param], path=str(BIN)) is None:
         pytest.skip(f"{request.param} is not installed: pip install -e '.[bench]'")
     with STORES[request.param](folder) as other:
         yield other

@@ -46,7 +46,7 @@ class Scrub:
             if why := await self._wrong_with(content):
                 found.append(Damage(content.id, self._ground.now_ms(), why))
             self._ground.metrics.scrubbed += content.stored
-            await self._ground.clock.sleep(content.stored / self._rate)
+        await self._ground.clock.sleep(sum(content.stored for content in rows) / self._rate)
         further = mark._replace(at=rows[-1].id if rows else b"")
 
         def work(tx: Tx) -> tuple[list[Damage], int]:
