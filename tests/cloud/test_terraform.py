@@ -105,19 +105,24 @@ def terraform(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def plan(cloud: TestCloud, tmp_path: Path) -> Path:
-    """A folder with the plan, the provider installed."""
+def installed(cloud: TestCloud, folder: Path, plan: str) -> Path:
+    """The folder with a plan and what it needs; the test passes by where Terraform or its provider is missing."""
     if shutil.which("terraform") is None:
         pytest.skip("terraform is not installed")
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
-    (tmp_path / "provider.tf").write_text(provider(cloud.access))
-    (tmp_path / "main.tf").write_text(PLAN.replace("INSTANCE_TYPE", INSTANCE_TYPE))
-    started = terraform(tmp_path, "init")
+    (folder / "provider.tf").write_text(provider(cloud.access))
+    (folder / "main.tf").write_text(plan)
+    started = terraform(folder, "init")
     if started.returncode:
         why = " ".join(started.stderr.replace("│", "").split())
         pytest.skip(f"terraform finds no AWS provider: {why[:200]}")
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def plan(cloud: TestCloud, tmp_path: Path) -> Path:
+    """A folder with the plan, the provider installed."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    return installed(cloud, tmp_path, PLAN.replace("INSTANCE_TYPE", INSTANCE_TYPE))
 
 
 def test_apply_plan_destroy(cloud: TestCloud, plan: Path) -> None:
