@@ -31,7 +31,7 @@ RESEND_SECONDS = 10.0
 GATHER_SECONDS = 0.02
 PLACE_SECONDS = 5.0
 AUDIT_SECONDS = 60.0
-BACK_OFF_SECONDS = (0.1, 0.5, 1.0, 2.0)
+BACK_OFF_SECONDS = (0.1, 0.2, 0.4, 0.8)
 _USER_DATA_BATCH = 200  # 16 KiB each at most
 
 _log = structlog.get_logger()
