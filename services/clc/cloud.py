@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from mallee.aws.pages import Pager
 from mallee.aws.protocol import Protocol
@@ -12,7 +13,7 @@ from mallee.clc.config import ClcConfig
 from mallee.clc.enrolment import Enrolment
 from mallee.clc.instance_types import InstanceTypes
 from mallee.clc.keys import Keys
-from mallee.clc.rendered import Rendered, Stencils
+from mallee.clc.rendered import Recent, Rendered
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.entropy import Entropy
@@ -29,6 +30,7 @@ class Cloud:
         clusters: the zones' cluster controllers.
         rendered: the XML of resources, by (id, version).
         stencils: the XML of kinds of instances, for those that are launched.
+        grounds: what launches stood on, by kind; each transaction looks again.
         auditor: compares all books for ever.
         enrolment: takes machines in as nodes, if this cloud does so.
         wire: EC2's wire format, which writes those.
@@ -48,4 +50,5 @@ class Cloud:
     admin_account: str
     auditor: Auditor
     enrolment: Enrolment | None = None
-    stencils: Stencils = field(default_factory=Stencils)
+    stencils: Recent[str] = field(default_factory=Recent)
+    grounds: Recent[Any] = field(default_factory=Recent)

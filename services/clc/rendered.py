@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
+from typing import Generic, TypeVar
 
 from mallee.aws.protocol import Fragment
 
@@ -51,8 +52,11 @@ class Rendered:
             self.bytes -= len(oldest) + _OVERHEAD
 
 
-class Stencils:
-    """Texts with gaps, by the kind of what they show; the least recently used go first.
+V = TypeVar("V")
+
+
+class Recent(Generic[V]):
+    """What was used last of each kind; the least recently used go first.
 
     Args:
         most: how many are kept.
@@ -60,15 +64,18 @@ class Stencils:
 
     def __init__(self, most: int = 256) -> None:
         self._most = most
-        self._kept: OrderedDict[Hashable, str] = OrderedDict()
+        self._kept: OrderedDict[Hashable, V] = OrderedDict()
 
-    def get(self, kind: Hashable) -> str | None:
-        text = self._kept.get(kind)
-        if text is not None:
+    def get(self, kind: Hashable) -> V | None:
+        kept = self._kept.get(kind)
+        if kept is not None:
             self._kept.move_to_end(kind)
-        return text
+        return kept
 
-    def put(self, kind: Hashable, text: str) -> None:
-        self._kept[kind] = text
+    def put(self, kind: Hashable, value: V) -> None:
+        self._kept[kind] = value
         if len(self._kept) > self._most:
             self._kept.popitem(last=False)
+
+    def drop(self, kind: Hashable) -> None:
+        self._kept.pop(kind, None)

@@ -11,7 +11,7 @@ import msgspec
 from mallee.clc.api.ec2.instances.launch_request import Launch, metadata_options
 from mallee.clc.api.ec2.instances.view import Seen, Wired, private_dns
 from mallee.clc.call import Call
-from mallee.clc.db import instances, interfaces, network, security_groups, tags
+from mallee.clc.db import instances, interfaces, network, tags
 from mallee.clc.db.images import Image
 from mallee.clc.db.instances import Details, InstanceRow, MetadataOptions
 from mallee.clc.db.interfaces import Interface
@@ -73,16 +73,14 @@ class Batch:
 
 
 def write(tx: Tx, call: Call, launch: Launch, batch: Batch, placed: Placed) -> list[Seen]:
-    """The whole launch in the caller's transaction.
+    """The whole launch in the caller's transaction, upon ground that was looked at there.
 
     Raises:
-        InsufficientFreeAddressesInSubnet, InstanceLimitExceeded, InvalidGroupNotFound
+        InsufficientFreeAddressesInSubnet, InstanceLimitExceeded
     """
     count = len(placed.placements)
     _check_limit(tx, call, count)
     group_ids = [each.id for each in batch.groups]
-    # Another request may have deleted one since it was looked up.
-    security_groups.resolve(tx, call.account, placed.subnet.vpc_id, ids=group_ids)
     addresses = network.allocate(tx, placed.subnet, count, launch.nic.address)
     details = msgspec.structs.replace(batch.details, size=count)
     region = call.cloud.config.region

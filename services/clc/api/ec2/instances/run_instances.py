@@ -7,20 +7,19 @@ a failed instance; whatever fails after it gives the claim back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from mallee.aws.errors import InvalidParameterCombination, InvalidParameterValue, UnauthorizedOperation
+from mallee.aws.errors import AwsError, InvalidParameterValue, UnauthorizedOperation
 from mallee.clc import orders
 from mallee.clc.api.ec2 import ec2
-from mallee.clc.api.ec2.instances import launch_request, reservations
+from mallee.clc.api.ec2.instances import ground, launch_request, reservations
+from mallee.clc.api.ec2.instances.ground import Ground, GroundMoved
 from mallee.clc.api.ec2.instances.launch_request import ACCEPTS, Launch
 from mallee.clc.api.ec2.instances.launch_rows import Batch, Placed, write
 from mallee.clc.api.ec2.instances.view import Seen
 from mallee.clc.call import Call
-from mallee.clc.db import images, key_pairs, network, security_groups
 from mallee.clc.db.images import Image
 from mallee.clc.db.network import Subnet
-from mallee.clc.db.security_groups import Group
 from mallee.clc.errors import InvalidAMIIDUnavailable, InvalidHostIDNotFound
 from mallee.clc.faults import as_aws_error, refusal
 from mallee.clc.host_ids import zone_of
@@ -30,15 +29,6 @@ from mallee.rpc import cluster_pb2 as pb
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import RunInstancesRequestTypeDef
-
-
-class Ground(NamedTuple):
-    """What a launch stands on, read in one snapshot. `subnets` are the places it may go to, by zone."""
-
-    image: Image
-    public_key: str
-    subnets: dict[str, Subnet]
-    groups: list[Group]
 
 
 @ec2.action("RunInstances", accepts=ACCEPTS)
@@ -52,13 +42,34 @@ async def run_instances(call: Call, req: RunInstancesRequestTypeDef) -> dict[str
         raise UnauthorizedOperation(
             "You are not authorized to perform this operation. Only the cloud's administrator chooses nodes."
         )
-    ground = await call.cloud.db.read(lambda tx: _ground(tx, call.account, launch))
-    _check_image(launch, ground.image)
-    batch = Batch.make(call, launch, ground.image, ground.public_key, ground.groups)
-    placed = await _place(call, launch, ground, batch)
+    grounds, kind = call.cloud.grounds, ground.kind(call.account, launch)
+    known: Ground | None = grounds.get(kind)
+    while True:
+        found = known
+        if found is None:
+            found = await call.cloud.db.read(lambda tx: ground.look(tx, call.account, launch))
+        try:
+            answer = await _launch(call, launch, found)
+        except (GroundMoved, AwsError) as error:
+            grounds.drop(kind)
+            if known is None and isinstance(error, AwsError):
+                raise
+            known = None  # upon what it stands on now, it may be another answer
+        else:
+            grounds.put(kind, found)
+            return answer
+
+
+async def _launch(call: Call, launch: Launch, found: Ground) -> dict[str, Any]:
+    """Claim and write, upon ground that is looked at once more in the transaction."""
+    _check_image(launch, found.image)
+    batch = Batch.make(call, launch, found.image, found.public_key, found.groups)
+    placed = await _place(call, launch, found, batch)
     seen: list[Seen] = []
 
     def work(tx: Tx) -> str:
+        if ground.look(tx, call.account, launch) != found:
+            raise GroundMoved
         seen[:] = write(tx, call, launch, batch, placed)
         tx.on_commit(lambda: _tell(call, launch, placed.subnet, tuple(seen)))
         return batch.reservation_id
@@ -74,45 +85,6 @@ async def run_instances(call: Call, req: RunInstancesRequestTypeDef) -> dict[str
     return reservations.launched(call, batch.reservation_id, seen)
 
 
-def _ground(tx: Tx, account: str, launch: Launch) -> Ground:
-    image = images.get(tx, account, launch.image_id)
-    key = key_pairs.get(tx, account, launch.key_name).public_key if launch.key_name else ""
-    subnets = _subnets(tx, account, launch)
-    vpc_id = next(iter(subnets.values())).vpc_id
-    ids, names = launch.nic.group_ids, launch.nic.group_names
-    if ids or names:
-        groups = security_groups.resolve(tx, account, vpc_id, ids=ids, names=names)
-    else:
-        groups = [security_groups.default(tx, account, vpc_id)]
-    return Ground(image, key, subnets, groups)
-
-
-def _subnets(tx: Tx, account: str, launch: Launch) -> dict[str, Subnet]:
-    """The subnet asked for, or the default ones of the zones that will do."""
-    if launch.nic.subnet_id:
-        subnet = network.subnet(tx, account, launch.nic.subnet_id)
-        if launch.zone and launch.zone != subnet.zone:
-            raise InvalidParameterValue(
-                f"The availability zone '{launch.zone}' is not that of the subnet '{subnet.id}'"
-            )
-        return {subnet.zone: subnet}
-    found = {each.zone: each for each in network.default_subnets(tx, account)}
-    if launch.zone:
-        found = {zone: each for zone, each in found.items() if zone == launch.zone}
-        if not found:
-            raise InvalidParameterValue(f"Invalid availability zone: [{launch.zone}]")
-    elif launch.nic.address is not None:  # the address says which subnet
-        found = {zone: each for zone, each in found.items() if _holds(each, launch.nic.address)}
-    if not found:
-        raise InvalidParameterCombination("No default subnet fits. Name a subnet with SubnetId.")
-    return found
-
-
-def _holds(subnet: Subnet, address: int) -> bool:
-    block = subnet.block()
-    return int(block.network_address) <= address <= int(block.broadcast_address)
-
-
 def _check_image(launch: Launch, image: Image) -> None:
     if image.state != "available":
         raise InvalidAMIIDUnavailable(f"The image ID '{image.id}' is not available")
@@ -123,7 +95,7 @@ def _check_image(launch: Launch, image: Image) -> None:
         )
 
 
-async def _place(call: Call, launch: Launch, ground: Ground, batch: Batch) -> Placed:
+async def _place(call: Call, launch: Launch, found: Ground, batch: Batch) -> Placed:
     """Claims in the first zone that has room; the roomiest is asked first.
 
     Raises:
@@ -140,7 +112,7 @@ async def _place(call: Call, launch: Launch, ground: Ground, batch: Batch) -> Pl
     unreachable: Fault | None = None
     refused: tuple[pb.Outcome, str] | None = None
     clusters = call.cloud.clusters
-    for zone in _zones(call, launch, ground):
+    for zone in _zones(call, launch, found):
         try:
             outcome = await clusters.at(zone).place(ask)
         except Fault as fault:
@@ -149,16 +121,16 @@ async def _place(call: Call, launch: Launch, ground: Ground, batch: Batch) -> Pl
             unreachable = fault
             continue
         if outcome.placements:
-            return Placed(ground.subnets[zone], list(outcome.placements))
+            return Placed(found.subnets[zone], list(outcome.placements))
         refused = outcome, zone
     if refused is not None:
         raise refusal(refused[0].refusal, refused[1], launch.type.name, launch.host_id)
     raise as_aws_error(unreachable or Fault(Kind.UNAVAILABLE, "No zone can be reached."))
 
 
-def _zones(call: Call, launch: Launch, ground: Ground) -> list[str]:
+def _zones(call: Call, launch: Launch, found: Ground) -> list[str]:
     """Where to ask, in this order."""
-    zones = [each for each in call.cloud.clusters.roomiest() if each in ground.subnets]
+    zones = [each for each in call.cloud.clusters.roomiest() if each in found.subnets]
     if not launch.host_id:
         return zones
     here = [each for each in zones if each == zone_of(launch.host_id)]
