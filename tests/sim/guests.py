@@ -65,9 +65,9 @@ class Rows(dict[GuestKey, Any]):
 
 
 class Guests:
-    """All guests of a world. Args: `told`, called after each change with the node and the instance."""
+    """All guests of a world. Args: `told`, called after each change with the node, the instance, and whether somebody did it."""
 
-    def __init__(self, world: World, told: Callable[[str, str], None]) -> None:
+    def __init__(self, world: World, told: Callable[[str, str, bool], None]) -> None:
         self._world = world
         self._told = told
         self._rows: dict[str, dict[GuestKey, Any]] = {}  # by process: each has one node
@@ -131,12 +131,12 @@ class Guests:
             if life.alive and process.life is life:
                 row = rows.get(key)
                 self._world.trace(f"{node} {key.instance_id}/{key.generation} {row.phase if row else 'gone'}")
-                self._told(node, key.instance_id)
+                self._told(node, key.instance_id, True)
 
         rows.changed = changed
         self._rows[node] = rows
         for instance_id in {key.instance_id: None for key in rows}:
-            self._told(node, instance_id)
+            self._told(node, instance_id, False)
 
     def _died(self, process: Process) -> None:
         if process.post.role == "nc":
@@ -153,7 +153,7 @@ class Guests:
             for name, generation, phase, guest, migration_id in rows
         }
         for name, *_ in rows:
-            self._told(process.name, name)
+            self._told(process.name, name, False)
 
 
 _decode = msgspec.msgpack.Decoder(Guest).decode

@@ -52,8 +52,10 @@ class Invariants:
 
     # At every change.
 
-    def _guest_changed(self, node: str, instance_id: str) -> None:
+    def _guest_changed(self, node: str, instance_id: str, done: bool) -> None:
         self.check_runs_once(instance_id)
+        if not done:  # found on a disk: what a failed write left there is nobody's promise
+            return
         process = self._world.processes[node]
         here = [copy for copy in self.guests.of(node) if copy.phase in HELD]
         vcpus, memory = sum(copy.vcpus for copy in here), sum(copy.memory_mib for copy in here)

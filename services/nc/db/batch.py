@@ -33,6 +33,10 @@ class Batches(Generic[K, V]):
             self._running = asyncio.ensure_future(self._run())
         await asyncio.shield(self._durable)
 
+    def amend(self, changed: Mapping[K, V]) -> None:
+        """Have this written with the next put, unless a newer one is waiting; nobody is told."""
+        self._waiting = {**changed, **self._waiting}
+
     async def settle(self) -> None:
         """Wait until everything put so far is written, or has failed."""
         if self._running is not None:

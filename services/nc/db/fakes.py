@@ -97,6 +97,10 @@ class FakeStore:
         """Write a row, None to remove it; durable when this returns."""
         await self._changes.put({(node, key): row})
 
+    def amend(self, node: str, key: GuestKey, row: FakeRow | None) -> None:
+        """Write a row with the next one that is put."""
+        self._changes.amend({(node, key): row})
+
     async def settle(self) -> None:
         """Wait for what is being written."""
         await self._changes.settle()

@@ -64,6 +64,8 @@ class FakeGuests:
         except Exception:
             if self.rows.get(key) is row:
                 self._restore(key, before)
+                # It may have been written all the same: what is taken back here is taken back there.
+                self._store.amend(self._node, key, before)
             raise
         self.unwritten.discard(key)
         return row
