@@ -29,7 +29,9 @@ from mallee.rpc.cluster_pb2_grpc import ClusterServiceStub
 BATCH = 1000  # wishes or asks in one call: well below the limit of a message, even with user data
 RESEND_SECONDS = 10.0
 GATHER_SECONDS = 0.02
-PLACE_SECONDS = 5.0
+PLACE_SECONDS = 3.0  # a client that asks four times has its answer in a few seconds
+CONVERGE_SECONDS = 5.0
+LIFE_SECONDS = 0.5  # between two looks whether a zone that hung is back
 AUDIT_SECONDS = 60.0
 BACK_OFF_SECONDS = (0.1, 0.2, 0.4, 0.8)
 _USER_DATA_BATCH = 200  # 16 KiB each at most
@@ -160,7 +162,8 @@ class ClusterClient:
 
     def __init__(self, zone: str, channel: Any, *, db: Database, clock: Clock, sink: Sink) -> None:
         self.zone = zone
-        self.state: pb.ZoneFact | None = None
+        self._state: pb.ZoneFact | None = None
+        self._hung: asyncio.Task[None] | None = None  # listens for a sign of life
         self._stub: Any = ClusterServiceStub(channel)
         self._placer = Conversation[pb.PlaceInTurnRequest, pb.PlaceInTurnResponse](
             f"placing in {zone}", self._stub.PlaceInTurn
@@ -186,10 +189,18 @@ class ClusterClient:
         finally:
             self._placer.hang_up()
             self._converger.hang_up()
+            if self._hung is not None:
+                self._hung.cancel()
 
     # --- placement ----------------------------------------------------------------------------
 
+    @property
+    def state(self) -> pb.ZoneFact | None:
+        return None if self._hung else self._state
+
     async def place(self, ask: pb.Ask) -> pb.Outcome:
+        if self._hung is not None:
+            raise self._silence()
         if ask.host_id:
             asked = pb.Ask()
             asked.CopyFrom(ask)
@@ -223,15 +234,45 @@ class ClusterClient:
             outcomes = (await self._placer.ask(request, within=PLACE_SECONDS)).outcomes
             answers = list(zip(batch, outcomes, strict=True))
         except (Fault, ValueError) as error:
-            for asked in batch:
+            late = isinstance(error, Fault) and error.code == "deadline"
+            if late and self._hung is None:
+                self._hung = asyncio.create_task(self._wait_for_life())
+            for asked in (*batch, *(self._asked if late else ())):
                 if not asked.waiter.done():
                     asked.waiter.set_exception(error)
+            if late:
+                self._asked.clear()
             return
         for asked, outcome in answers:
             if not asked.waiter.done():
                 asked.waiter.set_result(outcome)
             elif outcome.placements:  # whoever asked has gone
                 await self.release([each.instance_id for each in outcome.placements])
+
+    async def _wait_for_life(self) -> None:
+        """Whoever did not answer in time is asked for little until it answers: nobody else waits for it."""
+        _log.warning("a zone does not answer", zone=self.zone)
+        try:
+            while True:
+                try:
+                    await self._stub.ListNodes(pb.ListNodesRequest(max_results=1))
+                except Fault as fault:
+                    if fault.kind is not Kind.UNAVAILABLE:
+                        break
+                    await self._clock.sleep(LIFE_SECONDS)
+                else:
+                    break
+        finally:
+            self._hung = None
+
+    def _silence(self) -> Fault:
+        return Fault(
+            Kind.UNAVAILABLE,
+            f"Zone {self.zone} does not answer.",
+            why="Its cluster controller hangs, or the line to it is cut.",
+            fix="Try again, or choose another zone.",
+            code="zone-silent",
+        )
 
     async def release(self, instance_ids: Sequence[str]) -> None:
         try:
@@ -342,7 +383,7 @@ class ClusterClient:
         step = _USER_DATA_BATCH if bulky else BATCH
         for start in range(0, len(wishes), step):
             request = pb.ConvergeInTurnRequest(instances=wishes[start : start + step])
-            await self._converger.ask(request, within=PLACE_SECONDS)
+            await self._converger.ask(request, within=CONVERGE_SECONDS)
 
     # --- facts --------------------------------------------------------------------------------
 
@@ -358,7 +399,7 @@ class ClusterClient:
             except* Exception:  # noqa: BLE001 - the stream begins again with everything; logged whole
                 _log.exception("the watch of a zone failed", zone=self.zone)
             finally:
-                self.state = None
+                self._state = None
             await self._clock.sleep(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)])
             failures += 1
 
@@ -376,7 +417,7 @@ class ClusterClient:
                 return  # something was missed: ask for everything again
             epoch, sequence = message.epoch, message.sequence
             if message.HasField("zone"):
-                self.state = message.zone
+                self._state = message.zone
             facts = message.facts
             for fact in facts:
                 fact.host_id = host_ids.public(self.zone, fact.host_id)

@@ -134,3 +134,17 @@ async def test_parties_of_a_migration_hang(cloud: TestCloud, parties: str, stage
         no_twins_for(cloud, 3 * LEASE)
     await until(lambda: moved(cloud, asked["MigrationId"])["State"] not in OPEN, "it ends", 60)
     await at_rest(cloud)
+
+
+@pytest.mark.slow
+async def test_a_zone_whose_controller_hangs_is_unknown_and_refuses_within_seconds(cloud: TestCloud) -> None:
+    (instance,) = cloud.run(1)
+    clock = SystemClock()
+    with asleep(cloud, "cc-mallee-1a"):
+        began = clock.monotonic()
+        with pytest.raises(ClientError, match="Unavailable"):
+            cloud.ec2.run_instances(ImageId=cloud.image(), InstanceType=INSTANCE_TYPE, MinCount=1, MaxCount=1)
+        assert clock.monotonic() - began < 15  # boto3 asks several times; only the first one waits
+        assert status(cloud, instance) == "insufficient-data"
+    await until(lambda: status(cloud, instance) == "ok", "it is back", 45)
+    assert set(cloud.describe()) == {instance}

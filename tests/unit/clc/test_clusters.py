@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mallee.clc import orders
+from mallee.clc import clusters, orders
 from mallee.clc.clusters import ClusterClient
 from mallee.clc.db import instances
 from mallee.kernel.clock import ManualClock
@@ -36,6 +36,8 @@ class Controller(ClusterServiceServicer):  # type: ignore[misc]
         self.released: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
+        self.lives = asyncio.Event()
+        self.lives.set()
         self.news: asyncio.Queue[pb.WatchResponse | None] = asyncio.Queue()
         self.watchers = 0
 
@@ -70,6 +72,11 @@ class Controller(ClusterServiceServicer):  # type: ignore[misc]
         while (news := await self.news.get()) is not None:
             yield news
 
+    async def nodes(self, request: pb.ListNodesRequest, context: Any) -> pb.ListNodesResponse:
+        await self.lives.wait()
+        return pb.ListNodesResponse()
+
+    ListNodes = nodes
     PlaceInTurn, Release, ConvergeInTurn, Watch = place, release, converge, watch
 
 
@@ -129,6 +136,31 @@ async def zone(pretend: PretendCloud) -> AsyncIterator[Zone]:
 
 def an_ask(name: str, host_id: str = "") -> pb.Ask:
     return pb.Ask(group_id=name, min_count=1, instance_ids=[name], host_id=host_id)
+
+
+async def test_a_zone_that_hangs_costs_one_deadline_until_it_answers(
+    zone: Zone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "PLACE_SECONDS", 0.05)
+    zone.say(snapshot_end=True, zone=pb.ZoneFact(zone=ZONE, nodes=1))
+    await zone.until(lambda: zone.client.state is not None)
+    zone.controller.gate.clear()
+    zone.controller.lives.clear()
+    first = asyncio.create_task(zone.client.place(an_ask("first")))
+    await zone.until(lambda: zone.controller.placed == [1])
+    second = asyncio.create_task(zone.client.place(an_ask("second")))  # waits for its turn
+    for asked in (first, second):
+        with pytest.raises(Fault, match="no answer"):
+            await asked
+    assert zone.client.state is None
+    with pytest.raises(Fault) as refused:
+        await zone.client.place(an_ask("third"))
+    assert (refused.value.kind, refused.value.code) == (Kind.UNAVAILABLE, "zone-silent")
+    assert zone.controller.placed == [1]
+    zone.controller.gate.set()
+    zone.controller.lives.set()
+    await zone.until(lambda: zone.client.state is not None)
+    assert (await zone.client.place(an_ask("fourth"))).placements
 
 
 async def test_who_asks_at_the_same_time_asks_together(zone: Zone) -> None:

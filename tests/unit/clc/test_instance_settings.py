@@ -9,6 +9,7 @@ import pytest
 
 from mallee.aws.errors import AwsError
 from mallee.clc.db import instances
+from mallee.kernel.errors import Fault, Kind
 from tests.unit.clc.pretend_cloud import PretendCloud
 
 
@@ -147,6 +148,14 @@ async def test_status_says_what_cannot_be_reached_and_what_moves(pretend: Preten
     row = await pretend.row(one)
     (status,) = (await pretend.ask("DescribeInstanceStatus"))["InstanceStatuses"]
     assert status["SystemStatus"]["Status"] == "ok"
+    for cluster in pretend.clusters.values():
+        cluster.failure = Fault(Kind.UNAVAILABLE, "The zone is away.")
+    (unknown,) = (await pretend.ask("DescribeInstanceStatus"))["InstanceStatuses"]
+    assert unknown["SystemStatus"] == unknown["InstanceStatus"]
+    assert unknown["SystemStatus"]["Status"] == "insufficient-data"
+    assert unknown["SystemStatus"]["Details"] == [{"Name": "reachability", "Status": "insufficient-data"}]
+    for cluster in pretend.clusters.values():
+        cluster.failure = None
     await pretend.facts.take([pretend.fact(row, reachable=False, migration_id="mig-0123")])
     impaired = [{"Name": "system-status.status", "Values": ["impaired"]}]
     (status,) = (await pretend.ask("DescribeInstanceStatus", Filters=impaired))["InstanceStatuses"]

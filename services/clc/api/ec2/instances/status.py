@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mallee.aws.errors import InvalidParameterCombination
@@ -62,6 +62,7 @@ async def describe_instance_status(call: Call, req: DescribeInstanceStatusReques
             "The parameter instancesSet cannot be used with the parameter maxResults"
         )
     sought, page, zones = Sought(req.get("Filters"), LOOKS), page_of(call, req), zone_ids(call)
+    silent = frozenset(cluster.zone for cluster in call.cloud.clusters if cluster.state is None)
     search = Search() if req.get("IncludeAllInstances") else Search({"state": [int(State.RUNNING)]})
 
     def fetch(tx: Tx, after: str, size: int) -> Sequence[InstanceRow]:
@@ -69,7 +70,7 @@ async def describe_instance_status(call: Call, req: DescribeInstanceStatusReques
         return sorted(instances.find(tx, [head.id for head in heads]))
 
     def show(_: Tx, rows: Sequence[InstanceRow]) -> list[dict[str, Any]]:
-        return [_shown(row, zones) for row in rows]
+        return [_shown(row, zones, silent) for row in rows]
 
     def look(tx: Tx) -> dict[str, Any]:
         found: Callable[[Tx, str, int], Sequence[InstanceRow]] = fetch
@@ -87,24 +88,31 @@ def _id(row: InstanceRow) -> str:
     return row.id
 
 
-def _shown(row: InstanceRow, zones: Mapping[str, str]) -> dict[str, Any]:
+def _shown(row: InstanceRow, zones: Mapping[str, str], silent: Collection[str]) -> dict[str, Any]:
+    check = _check(row, known=row.zone not in silent)
     return {
         "AvailabilityZone": row.zone,
         "AvailabilityZoneId": zones.get(row.zone, ""),
         "Events": _events(row),
         "InstanceId": row.id,
         "InstanceState": state_of(row),
-        "InstanceStatus": _check(row),
-        "SystemStatus": _check(row),
+        "InstanceStatus": check,
+        "SystemStatus": check,
         "Operator": {"Managed": False},
     }
 
 
-def _check(row: InstanceRow) -> dict[str, Any]:
-    """Host and guest are lost together here: what is known is whether the node holds its lease."""
+def _check(row: InstanceRow, *, known: bool) -> dict[str, Any]:
+    """Host and guest are lost together here: what is known is whether the node holds its lease.
+
+    When the zone does not answer nobody knows: its nodes may long have paused their guests.
+    """
     if row.state != State.RUNNING:
         return {"Status": "not-applicable"}
-    status, detail = ("ok", "passed") if row.reachable else ("impaired", "failed")
+    if not known:
+        status = detail = "insufficient-data"
+    else:
+        status, detail = ("ok", "passed") if row.reachable else ("impaired", "failed")
     return {"Status": status, "Details": [{"Name": "reachability", "Status": detail}]}
 
 
