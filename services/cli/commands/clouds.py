@@ -144,7 +144,7 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="The authority's folder. [default: keys/ in the state]")
     ] = None,
     database: Annotated[
-        str, typer.Option(metavar="URL", help="The cloud controller's. [default: SQLite]")
+        str, typer.Option(metavar="URL", help="A clc's or cc's; several may share one. [default: SQLite]")
     ] = "",
     member: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
