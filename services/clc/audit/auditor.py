@@ -134,6 +134,7 @@ class Auditor:
         for intent in page.intents:
             found += checks.check_history(intent, self._seen.get(intent.id))
             found += _against_zone(intent, reports.get(intent.zone), now_ms)
+            found += checks.check_elsewhere(intent, reports.values())
         return found
 
 

@@ -123,6 +123,18 @@ def check_strangers(report: ZoneReport, known: Collection[str]) -> Iterator[Find
             )
 
 
+def check_elsewhere(intent: Intent, others: Iterable[ZoneReport]) -> Iterator[Finding]:
+    """One instance in the zones that are not its own."""
+    for other in others:
+        if other.zone != intent.zone and (held := other.held.get(intent.id)) is not None:
+            yield _finding(
+                Invariant.RUNS_ONCE,
+                intent,
+                "Another zone has an instance too.",
+                f"It is of {intent.zone}; {other.zone} has generation {held.generation} of it, {held.phase}.",
+            )
+
+
 def check_history(intent: Intent, before: Seen | None) -> Iterator[Finding]:
     """What a client saw of an instance, and what it sees now."""
     if before is None:

@@ -99,6 +99,14 @@ async def test_more_instances_than_one_page(pretend: PretendCloud) -> None:
     assert told(await certain(pretend, looks=1)) == [("I9", ids[-1])]
 
 
+async def test_i1_another_zone_has_it_too(pretend: PretendCloud) -> None:
+    (one,) = await running(pretend)
+    zone = (await pretend.row(one)).zone
+    other = next(each for name, each in pretend.clusters.items() if name != zone)
+    other.report.held[one] = pretend.clusters[zone].report.held[one]
+    assert told(await certain(pretend)) == [("I1", one)]
+
+
 def elsewhere(held: Held) -> Held:
     return held._replace(host_id="h-other-1")
 
