@@ -30,7 +30,7 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.rpc.identity import ANYONE, Identity
 from mallee.kernel.rpc.keys import Credentials
-from mallee.kernel.state_folder import replace
+from mallee.kernel.state_folder import alone, replace
 
 LEAF_LIFE = timedelta(hours=24)
 AUTHORITY_LIFE = timedelta(days=3650)
@@ -66,12 +66,13 @@ class Authority:
         """
         key_file, certificate_file = folder / "authority.key", folder / "authority.pem"
         if not certificate_file.exists():
-            made = cls.create(cloud, clock)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # The certificate last: with it there, both are whole.
-            replace(key_file, _key_pem(made._key))  # noqa: SLF001 - its own class
-            replace(certificate_file, made.pem)
-            return made
+            with alone(folder):  # two that begin at once would each believe in an authority of its own
+                if not certificate_file.exists():
+                    made = cls.create(cloud, clock)
+                    # The certificate last: with it there, both are whole.
+                    replace(key_file, _key_pem(made._key))  # noqa: SLF001 - its own class
+                    replace(certificate_file, made.pem)
+                    return made
         certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
         if not key_file.exists() or _cloud_name(certificate) != cloud:
             raise Fault(

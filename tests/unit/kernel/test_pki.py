@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -279,3 +280,13 @@ def test_keys_and_secrets_are_not_shown(authority: Authority) -> None:
     assert "PRIVATE" not in repr(credentials)
     assert "PRIVATE" not in str(credentials)
     assert repr(SECRET)[2:8] not in repr(token)
+
+
+def test_processes_that_begin_at_once_believe_in_one_authority(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(
+            pool.map(lambda _: Authority.open(tmp_path / "keys", "mallee", ManualClock()).pem, range(8))
+        )
+
+    assert len(set(made)) == 1
+    assert made[0] == (tmp_path / "keys" / "authority.pem").read_bytes()
