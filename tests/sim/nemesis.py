@@ -8,7 +8,6 @@ process is doing: its n-th commit from now, before it or after it, its n-th mess
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from tests.sim.disk import BROKEN, FULL
@@ -19,6 +18,18 @@ if TYPE_CHECKING:
     from tests.sim.world import Process, World
 
 POINTS = ("before commit", "after commit", "message", "after message", "received")
+TROUBLES = (
+    "kill",
+    "kill at a point",
+    "power off",
+    "freeze",
+    "partition",
+    "cut off",
+    "disk full",
+    "disk broken",
+    "disk slow",
+    "guest lost",
+)
 SUPERVISED = 4.0  # seconds in which a supervisor has a dead service up again
 
 
@@ -33,22 +44,10 @@ class Nemesis:
         self.world = world
         self.watch = watch
         self.chance = world.chance("nemesis")
-        every: dict[str, Callable[[], Awaitable[None]]] = {
-            "kill": self._kill,
-            "kill at a point": self._kill_at_a_point,
-            "power off": self._power_off,
-            "freeze": self._freeze,
-            "partition": self._partition,
-            "cut off": self._cut_off,
-            "disk full": self._disk_full,
-            "disk broken": self._disk_broken,
-            "disk slow": self._disk_slow,
-            "guest lost": self._guest_lost,
-        }
         if kinds is None:
-            kinds = [kind for kind in every if self.chance.random() < 0.35]
+            kinds = [kind for kind in TROUBLES if self.chance.random() < 0.35]
         self.kinds = kinds
-        self._work = [every[kind] for kind in kinds]
+        self._work = [getattr(self, f"_{kind.replace(' ', '_')}") for kind in kinds]
         self.pace = self.chance.choice([2.0, 4.0, 8.0])
         self._running: set[asyncio.Task[None]] = set()
 

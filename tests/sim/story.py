@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,10 @@ import msgspec
 from mallee.clc.instance import State
 from tests.sim.client import Client, Key
 from tests.sim.invariants import Invariants
-from tests.sim.nemesis import Nemesis
+from tests.sim.nemesis import TROUBLES, Nemesis
 from tests.sim.runner import Result
 from tests.sim.users import Promises, User, broken_promises
-from tests.sim.workload import chosen
+from tests.sim.workload import DEEDS, chosen
 from tests.sim.world import Shape, World
 
 PEACE = 75.0  # seconds after the last fault in which everything must have come to rest
@@ -30,6 +31,7 @@ class Schedule:
     shape: Shape
     users: int
     deeds: int  # of each user
+    only: tuple[str, ...] = ()  # these deeds and no others
 
     @classmethod
     def of(cls, seed: Any, world_chance: Any) -> Schedule:
@@ -54,6 +56,7 @@ class Story:
         self.nemesis = Nemesis(world, self.watch, troubles)
         self.promises = Promises()
         self.users: list[User] = []
+        self.ended_migrations: dict[str, list[Any]] = {}
 
     async def begin(self) -> None:
         """Everybody is up, and every account is there."""
@@ -100,6 +103,8 @@ class Story:
 
     async def _live(self, user: User) -> None:
         able = chosen(user.chance, admin=user.is_admin)
+        if self.schedule.only:
+            able = [DEEDS[name] for name in self.schedule.only]
         weights = [choice.weight for choice in able]
         pause = user.chance.choice([0.2, 1.0, 3.0])
         await user.launch(user.chance.choice([1, 2]))
@@ -154,6 +159,8 @@ class Story:
         return all(process.up for process in self.world.processes.values()) and self._attended()
 
     def _reckon(self) -> None:
+        query = "SELECT state FROM migrations"
+        self.ended_migrations = {each.name: each.rows(query) for each in self.world.of_role("cc")}
         self.watch.at_rest()
         clc = self.world.clc
         states = {name: State(state) for name, state in clc.rows("SELECT id, state FROM instances")}
@@ -169,15 +176,33 @@ class Story:
 
 def simulate(seed: Any, tell: Any = None) -> Result:
     """One seed, from the beginning to the reckoning."""
-    schedule = Schedule.of(seed, World.chance_of(seed, "schedule of users"))
-    world = World(seed, schedule.shape, tell)
-    story = Story(world, schedule)
+    return _tell(Schedule.of(seed, World.chance_of(seed, "schedule of users")), None, tell)
+
+
+MIGRATIONS = ("migrate", "migrate", "migrate_twice_at_once", "there_and_back", "steer", "drain")
+
+
+def migrate_and_migrate(seed: Any, tell: Any = None) -> Result:
+    """A world in which instances do hardly anything but migrate, and there is always trouble."""
+    chance = World.chance_of(seed, "schedule of migrations")
+    shape = Shape(zones=1, nodes=3, vcpus=4, bandwidth_mbps=chance.choice([100.0, 400.0]))
+    troubles = ["kill at a point", "kill at a point", *chance.sample(TROUBLES, 2)]
+    return _tell(Schedule(seed, shape, users=1, deeds=14, only=("launch", *MIGRATIONS)), troubles, tell)
+
+
+def _tell(schedule: Schedule, troubles: list[str] | None, tell: Any) -> Result:
+    world = World(schedule.seed, schedule.shape, tell)
+    story = Story(world, schedule, troubles)
     world.run(story.tell())
+    ends = Counter(
+        state for process in world.of_role("cc") for (state,) in story.ended_migrations[process.name]
+    )
     stats = {
         "virtual": world.loop.now,
         "steps": float(world.loop.steps),
         "messages": float(world.network.messages),
         "instances": float(len(story.promises.launched)),
-        "migrations": float(len(story.promises.migrations)),
+        "migrations": float(sum(ends.values())),
+        "completed": float(ends["completed"]),
     }
-    return Result(seed, story.watch.violations, world.trace.digest, stats)
+    return Result(schedule.seed, story.watch.violations, world.trace.digest, stats)
