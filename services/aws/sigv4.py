@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cached_property
 from hashlib import sha256
 from typing import Final, NoReturn, Protocol
 
@@ -39,6 +38,11 @@ _CACHED_KEYS: Final = 4096
 
 _scope_of = re.compile(
     r"(?P<key>[\w.-]{1,128})/(?P<date>\d{8})/(?P<region>[\w.-]{1,64})/(?P<service>[\w.-]{1,64})/aws4_request",
+    re.ASCII,
+).fullmatch
+_is_usual = re.compile(  # as SDKs write the header; anything else is read part by part
+    ALGORITHM + r" Credential=([\w.-]{1,128})/(\d{8})/([\w.-]{1,64})/([\w.-]{1,64})/aws4_request, ?"
+    r"SignedHeaders=([a-z0-9;_.-]+), ?Signature=([0-9a-f]{64})",
     re.ASCII,
 ).fullmatch
 _is_time = re.compile(rb"\d{8}T\d{6}Z").fullmatch
@@ -97,7 +101,7 @@ class Signed:
     service: str
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: that makes it take four times as long, and every request has one
 class Claim:
     """What a request says of its own signature, read but not yet believed."""
 
@@ -111,26 +115,33 @@ class Claim:
     session_token: str | None = field(default=None, repr=False)
     expires: int | None = None  # seconds, of a presigned request only
 
-    @cached_property
+    _moment: datetime | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
     def moment(self) -> datetime:
         """When it was signed.
 
         Raises:
             IncompleteSignature: not a time.
         """
-        try:
-            t = self.time
-            if _is_time(t):  # by hand: strptime takes longer than all the rest of a verification
-                day = int(t[:4]), int(t[4:6]), int(t[6:8])
-                return datetime(*day, int(t[9:11]), int(t[11:13]), int(t[13:15]), tzinfo=UTC)
-            moment = parsedate_to_datetime(t.decode("latin-1")[:40])
-            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        except (ValueError, TypeError, IndexError, OverflowError) as error:
-            raise IncompleteSignature("The date of the signature must be in ISO 8601 basic form.") from error
+        if self._moment is None:
+            self._moment = _time_of(self.time)
+        return self._moment
 
     @property
     def scope(self) -> str:
         return f"{self.date}/{self.region}/{self.service}/aws4_request"
+
+
+def _time_of(t: bytes) -> datetime:
+    try:
+        if _is_time(t):  # by hand: strptime takes longer than all the rest of a verification
+            day = int(t[:4]), int(t[4:6]), int(t[6:8])
+            return datetime(*day, int(t[9:11]), int(t[11:13]), int(t[13:15]), tzinfo=UTC)
+        moment = parsedate_to_datetime(t.decode("latin-1")[:40])
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise IncompleteSignature("The date of the signature must be in ISO 8601 basic form.") from error
 
 
 def claim(request: Arrived, folded: Mapping[bytes, bytes]) -> Claim:
@@ -152,6 +163,12 @@ def claim(request: Arrived, folded: Mapping[bytes, bytes]) -> Claim:
 
 
 def _claim_of_header(header: str, folded: Mapping[bytes, bytes]) -> Claim:
+    usual, dated = _is_usual(header), folded.get(b"x-amz-date")
+    if usual is not None and dated:
+        given = folded.get(b"x-amz-security-token")
+        key, date, region, service, names, signature = usual.groups()
+        token = None if given is None else given.decode("latin-1")
+        return Claim(key, date, region, service, names, signature, dated, token)
     algorithm, _, rest = header.partition(" ")
     if algorithm != ALGORITHM:
         raise IncompleteSignature(f"The algorithm of the Authorization header must be {ALGORITHM}.")
@@ -164,8 +181,8 @@ def _claim_of_header(header: str, folded: Mapping[bytes, bytes]) -> Claim:
     time = folded.get(b"x-amz-date") or folded.get(b"date")
     if time is None:
         raise IncompleteSignature("A signed request must have an 'X-Amz-Date' or a 'Date' header.")
-    token = folded.get(b"x-amz-security-token")
-    return read_claim(parts, "", time, None if token is None else token.decode("latin-1"))
+    given = folded.get(b"x-amz-security-token")
+    return read_claim(parts, "", time, None if given is None else given.decode("latin-1"))
 
 
 def _claim_of_query(query: bytes) -> Claim:

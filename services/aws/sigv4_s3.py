@@ -32,6 +32,7 @@ STREAMING_SIGNED_TRAILER: Final = b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 STREAMING_UNSIGNED_TRAILER: Final = b"STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 _MODES: Final = {UNSIGNED, STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER}
 EMPTY: Final = sha256(b"").hexdigest()
+_ALGORITHM: Final = ALGORITHM.encode()
 _NOBODY: Final = b"a key that nobody has, of 32 bytes"
 
 _is_hash = re.compile(rb"[0-9a-f]{64}").fullmatch
@@ -196,8 +197,10 @@ class S3Verifier:
 
 def _claim(request: Arrived, folded: Mapping[bytes, bytes]) -> Claim | None:
     header, query = folded.get(b"authorization"), request.query
-    presigned = b"X-Amz-" in query and (b"X-Amz-Algorithm" in query or b"X-Amz-Credential" in query)
-    old = b"AWSAccessKeyId=" in query and b"Signature=" in query
+    presigned = old = False
+    if query:
+        presigned = b"X-Amz-Algorithm" in query or b"X-Amz-Credential" in query
+        old = b"AWSAccessKeyId=" in query and b"Signature=" in query
     if header is None and not presigned and not old:
         return None
     if header is not None and (presigned or old):
@@ -207,12 +210,12 @@ def _claim(request: Arrived, folded: Mapping[bytes, bytes]) -> Claim | None:
             "parameter or the Authorization header should be specified",
             ArgumentName="Authorization",
         )
-    if old or (header is not None and not header.startswith(ALGORITHM.encode())):
+    if old or (header is not None and not header.startswith(_ALGORITHM)):
         refuse(
             "InvalidRequest",
             "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
         )
-    if header is not None and header.count(ALGORITHM.encode()) > 1:
+    if header is not None and header.find(_ALGORITHM, 1) > 0:
         refuse(
             "AuthorizationHeaderMalformed", "The authorization header is malformed; there are two of them."
         )
@@ -297,9 +300,10 @@ def _parameter(query: bytes, wanted: bytes) -> bytes | None:
 def _signed_names(said: Claim, folded: Mapping[bytes, bytes]) -> list[bytes]:
     """The signed headers: sorted, sent, the host among them and all that begin with `x-amz-`."""
     names = said.signed_headers.encode().split(b";")
-    missing = {name for name in folded if name.startswith(b"x-amz-")}
-    missing.add(b"host")
-    missing.difference_update(names)
+    signed = set(names)
+    missing = [name for name in folded if name not in signed and name.startswith(b"x-amz-")]
+    if b"host" not in signed:
+        missing.append(b"host")
     if missing:
         listed = ", ".join(sorted(name.decode("latin-1") for name in missing))[:512]
         refuse(
@@ -307,7 +311,7 @@ def _signed_names(said: Claim, folded: Mapping[bytes, bytes]) -> list[bytes]:
             "There were headers present in the request which were not signed",
             HeadersNotSigned=listed,
         )
-    if names != sorted(set(names)) or not folded.keys() >= set(names):
+    if sorted(signed) != names or not folded.keys() >= signed:
         _malformed(said, "SignedHeaders must be sorted, lower-case, and name headers that were sent.")
     return names
 

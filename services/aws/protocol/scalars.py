@@ -11,12 +11,14 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 Reader = Callable[[str], Any]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _is_integer = re.compile(r"[+-]?[0-9]{1,19}").fullmatch
 _is_number = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?").fullmatch
 _is_iso8601 = re.compile(
@@ -144,4 +146,8 @@ def epoch(moment: datetime) -> str:
 
 def http_date(moment: datetime) -> str:
     """`Sun, 06 Nov 1994 08:49:37 GMT`."""
-    return format_datetime(moment.astimezone(UTC), usegmt=True)
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
+    clock = f"{moment.hour:02}:{moment.minute:02}:{moment.second:02}"
+    return f"{day}, {moment.day:02} {month} {moment.year:04} {clock} GMT"
