@@ -205,3 +205,14 @@ class TestS3cmd:
         assert (tmp_path / "c.txt").read_bytes() == (tree / "a.txt").read_bytes()
         s3cmd("del", "--recursive", "--force", "s3://by-s3cmd")
         s3cmd("rb", "s3://by-s3cmd")
+
+
+def test_the_operator_sees_what_is_kept(shared_cloud: TestCloud, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=bytes(100_000))
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="u")["UploadId"]
+    s3.upload_part(Bucket=bucket, Key="u", UploadId=upload, PartNumber=1, Body=bytes(5000))
+    program = str(Path(sys.executable).with_name("mallee"))
+    words = (program, "s3", "usage", "--state", str(shared_cloud.folder.root))
+    rows = json.loads(run(shared_cloud.environment(), *words, "--output", "json"))
+    assert {"account": "admin", "bucket": bucket, "objects": 1, "bytes": 100_000, "uploading": 5000} in rows
+    assert bucket in run(shared_cloud.environment(), *words)
