@@ -22,11 +22,9 @@ _INTENTS = Prepared(
     .limit(bindparam("limit"))
 )
 _NIC = network_interfaces.c
-_ATTACHED = select(*(_NIC[name] for name in Attached._fields)).where(
-    _NIC.instance_id > bindparam("after"), _NIC.instance_id <= bindparam("upto")
-)
-_ATTACHED_UP_TO = Prepared(_ATTACHED)
-_BEHIND_ALL = "~"  # after every id in the order of text
+_ATTACHED = select(*(_NIC[name] for name in Attached._fields)).where(_NIC.instance_id > bindparam("after"))
+_ATTACHED_UP_TO = Prepared(_ATTACHED.where(_NIC.instance_id <= bindparam("upto")))
+_ATTACHED_BEHIND = Prepared(_ATTACHED)
 _RANGED = (
     select(
         free_addresses.c.subnet_id,
@@ -77,8 +75,10 @@ _OVERLAPPING = (
 def page(tx: Tx, after: str, limit: int) -> Page:
     """The next instances by id, and the interfaces of all ids up to the last of them."""
     intents = [Intent._make(row) for row in tx.execute(_INTENTS, {"after": after, "limit": limit})]
-    upto = intents[-1].id if len(intents) == limit else _BEHIND_ALL
-    attached = tx.execute(_ATTACHED_UP_TO, {"after": after, "upto": upto})
+    if len(intents) == limit:
+        attached = tx.execute(_ATTACHED_UP_TO, {"after": after, "upto": intents[-1].id})
+    else:
+        attached = tx.execute(_ATTACHED_BEHIND, {"after": after})
     return Page(intents, [Attached._make(row) for row in attached])
 
 

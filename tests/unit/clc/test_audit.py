@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from mallee.clc.db.network import subnets
 from mallee.clc.instance import State
 from mallee.domain.audit import LATE, Finding, Invariant
 from mallee.domain.guest import Phase, Power
+from mallee.kernel.db import Database
 from mallee.kernel.errors import Fault, Kind
 from mallee.rpc import cluster_pb2 as pb
 from mallee.rpc import common_pb2
@@ -92,7 +94,9 @@ async def test_a_whole_life_gives_it_nothing_to_say(pretend: PretendCloud) -> No
     assert await certain(pretend) == []
 
 
-async def test_more_instances_than_one_page(pretend: PretendCloud) -> None:
+async def test_more_instances_than_one_page(db: Database, tmp_path: Path) -> None:
+    """On every database: what is behind what is the database's own matter."""
+    pretend = await PretendCloud.make(db, tmp_path)
     ids = sorted(await running(pretend, 600))
     assert await certain(pretend) == []
     await change(pretend, ids[-1], private_address="172.31.0.1")
