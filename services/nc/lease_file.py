@@ -11,11 +11,15 @@ import os
 import struct
 from pathlib import Path
 
+import structlog
+
 _RECORD = struct.Struct("<64sd")  # a node's name and its deadline, in seconds of the boot clock
+
+_log = structlog.get_logger()
 
 
 class LeaseFile:
-    """The deadlines of every node of this process. A file that cannot be written raises OSError."""
+    """The deadlines of every node of this process."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -33,9 +37,15 @@ class LeaseFile:
         return self._deadlines.get(node)
 
     def keep(self, node: str, deadline: float) -> None:
-        """Kept when this returns, whatever becomes of the process."""
+        """Kept when this returns, whatever becomes of the process.
+
+        What cannot be written costs no lease: a successor finds an earlier deadline and pauses sooner.
+        """
         place = self._places.setdefault(node, len(self._places) * _RECORD.size)
-        os.pwrite(self._descriptor, _RECORD.pack(node.encode(), deadline), place)
+        try:
+            os.pwrite(self._descriptor, _RECORD.pack(node.encode(), deadline), place)
+        except OSError as error:
+            _log.warning("a lease could not be written down", node=node, why=str(error))
 
     def close(self) -> None:
         os.close(self._descriptor)

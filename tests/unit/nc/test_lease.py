@@ -143,3 +143,20 @@ def test_a_deadline_of_before_the_boot_is_worth_one_lease_at_most(tmp_path: Path
     assert [again.deadline(name) for name in ("n.1", "n.2", "n.3")] == [1e6, 5.0, None]
     lease = inherited(ManualClock(), tmp_path / "leases")
     assert lease._until == 10.0
+
+
+async def test_a_disk_that_is_full_costs_no_lease(
+    clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = inherited(clock, tmp_path / "leases")
+    await clock.advance(5)
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    assert lease.grant(lease.send())
+    await clock.advance(6)
+    assert lease.held
+    monkeypatch.undo()
+    assert not inherited(clock, tmp_path / "leases").held  # sooner than need be, never later
