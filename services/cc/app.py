@@ -16,6 +16,7 @@ from mallee.cc.config import CcConfig
 from mallee.cc.convergence import Convergence
 from mallee.cc.db import SAGAS
 from mallee.cc.db.epochs import NOBODY, SUPERSEDED
+from mallee.cc.db.nodes import NodeRow
 from mallee.cc.ledger import Ledger
 from mallee.cc.migration.desk import Desk
 from mallee.cc.node_client import NodeClient
@@ -71,7 +72,7 @@ class ClusterController:
         listen: str,
         clock: Clock,
         entropy: Entropy,
-        connect: Callable[[str], Peer] | None = None,
+        connect: Callable[[NodeRow], Peer] | None = None,
         holder: str = NOBODY,
     ) -> None:
         self.config = config
@@ -82,7 +83,7 @@ class ClusterController:
         self._entropy = entropy
         self._holder = holder
         self.deposed = asyncio.Event()
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[tuple[str, str], Channel] = {}
         self.ledger = Ledger(db, config.zone, policy(config.policy), clock)
         self.placing = Placing(self.ledger, config.claim_seconds)
         self.nodes = Nodes(self.ledger, config, self._touch)
@@ -212,11 +213,13 @@ class ClusterController:
     def _touch(self, instance_ids: Sequence[str]) -> None:
         self.watch.touch(instance_ids)
 
-    def _reach(self, address: str) -> Peer:
-        """A client of the server at `address`, one for all nodes that it hosts."""
-        channel = self._channels.get(address)
+    def _reach(self, node: NodeRow) -> Peer:
+        """A client of the node's server, one for all nodes that it hosts; nobody else may answer there."""
+        where = node.address, node.speaker
+        channel = self._channels.get(where)
         if channel is None:
-            channel = self._channels[address] = self._transport.connect(self._me, address, expect="nc")
+            expect = Identity(self._me.cloud, "nc", node.speaker)
+            channel = self._channels[where] = self._transport.connect(self._me, node.address, expect=expect)
         return NodeClient(channel)
 
 

@@ -40,7 +40,7 @@ class AttendanceEdge(AttendanceServiceServicer):
                 code="not-your-name",
             )
         renewal = first.renewal.sequence if first.HasField("renewal") else None
-        line = await self._nodes.attend(words.hello(first.hello), renewal)
+        line = await self._nodes.attend(words.hello(first.hello, caller.name), renewal)
         listening = asyncio.create_task(self._listen(line, request_iterator))
         adopting = asyncio.create_task(self._nodes.adopt(line))
         try:

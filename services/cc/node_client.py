@@ -33,6 +33,7 @@ class NodeClient:
             ticket=route.ticket.ticket,
             destination_generation=route.destination_generation,
             landing=route.ticket.landing,
+            destination_service=route.destination_service,
             downtime_budget_ms=limits.downtime_budget_ms,
             bandwidth_mbps=limits.bandwidth_mbps,
             max_rounds=limits.max_rounds,

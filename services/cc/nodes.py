@@ -43,6 +43,7 @@ class Hello:
     capacity: Resources
     inventory: Sequence[GuestFact]
     inventory_follows: bool = False
+    speaker: str = "nobody"  # the name in its certificate
 
 
 class Line:
@@ -324,6 +325,7 @@ class Nodes:
             cordoned=known.cordoned if known else False,
             lost=False,
             joined_ms=known.joined_ms if known else self._ledger.now_ms(),
+            speaker=hello.speaker,
         )
         if row != known:
             self._ledger.nodes.put(number, row)
@@ -363,8 +365,8 @@ class Nodes:
         """Whether the node's guests are paused for good unless it attends again."""
         return number in self._fenced
 
-    def address(self, number: int) -> tuple[str, str]:
-        """A node's name, and the address of its own server.
+    def row(self, number: int) -> NodeRow:
+        """A node's name, the address of its own server, and who must answer there.
 
         Raises:
             Fault: NOT_FOUND.
@@ -372,7 +374,7 @@ class Nodes:
         row = self._ledger.nodes.rows.get(number)
         if row is None:
             raise unknown_node(f"h-{number}")
-        return row.name, row.address
+        return row
 
     def state(self, host: Host) -> str:
         """ready, cordoned, silent (holds its lease, but does not attend), lost or fenced."""

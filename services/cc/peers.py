@@ -53,6 +53,7 @@ class Route:
     destination_node: str
     destination_generation: int
     ticket: Ticket
+    destination_service: str = ""  # whose certificate must answer at the ticket's address
 
 
 class Peer(Protocol):

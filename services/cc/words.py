@@ -56,7 +56,7 @@ def guest_fact(message: attendance_pb2.GuestFact) -> GuestFact:
     )
 
 
-def hello(message: attendance_pb2.Hello) -> Hello:
+def hello(message: attendance_pb2.Hello, speaker: str) -> Hello:
     return Hello(
         message.node,
         message.boot_id,
@@ -66,6 +66,7 @@ def hello(message: attendance_pb2.Hello) -> Hello:
         resources_of(message.capacity),
         [guest_fact(fact) for fact in message.inventory],
         message.inventory_follows,
+        speaker,
     )
 
 

@@ -78,7 +78,7 @@ class NodeController:
         self._lease_file: LeaseFile | None = None
         self._boot_id: Callable[[str], str] = str
         self._served: Served | None = None
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[tuple[str, Identity | str], Channel] = {}
         self._tasks: list[asyncio.Task[Any]] = []
         self._stack = AsyncExitStack()
 
@@ -137,7 +137,7 @@ class NodeController:
 
     async def _serve(self) -> None:
         nodes = Nodes(self.nodes)
-        service = NodeService(nodes, lambda: self.address, self._reach, self._clock)
+        service = NodeService(nodes, lambda: self.address, self._to_node, self._clock)
         self._served = await self._transport.serve(
             self._me,
             self._config.address,
@@ -179,10 +179,14 @@ class NodeController:
         self._stack.push_async_callback(channel.close)
         return channel
 
-    def _reach(self, address: str, role: str = "nc") -> Channel:
-        channel = self._channels.get(address)
+    def _to_node(self, address: str, name: str) -> Channel:
+        """Another node controller: nobody else gets a guest's memory."""
+        return self._reach(address, Identity(self._me.cloud, "nc", name) if name else "nc")
+
+    def _reach(self, address: str, who: Identity | str) -> Channel:
+        channel = self._channels.get((address, who))
         if channel is None:
-            channel = self._channels[address] = self._transport.connect(self._me, address, expect=role)
+            channel = self._channels[address, who] = self._transport.connect(self._me, address, expect=who)
             self._stack.push_async_callback(channel.close)
         return channel
 

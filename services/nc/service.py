@@ -64,12 +64,12 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
     Args:
         nodes: the nodes of this process.
         address: of this process's own server, for those who send pages.
-        reach: a channel to another node controller's address.
+        reach: a channel to another node controller's address, where this name must answer.
         clock: dates the console's output.
     """
 
     def __init__(
-        self, nodes: Nodes, address: Callable[[], str], reach: Callable[[str], Channel], clock: Clock
+        self, nodes: Nodes, address: Callable[[], str], reach: Callable[[str, str], Channel], clock: Clock
     ) -> None:
         self._nodes = nodes
         self._address = address
@@ -96,7 +96,9 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         words = node.migrations.pre_copy(
             key_of(of),
             of.migration_id,
-            lambda: RpcWire(self._reach(request.address), destination, request.ticket),
+            lambda: RpcWire(
+                self._reach(request.address, request.destination_service), destination, request.ticket
+            ),
             _limits(request),
             request.landing,
         )

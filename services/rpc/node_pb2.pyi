@@ -38,7 +38,7 @@ class PrepareResponse(_message.Message):
     def __init__(self, address: _Optional[str] = ..., ticket: _Optional[str] = ..., landing: _Optional[str] = ...) -> None: ...
 
 class PreCopyRequest(_message.Message):
-    __slots__ = ("subject", "destination_node", "address", "ticket", "downtime_budget_ms", "bandwidth_mbps", "max_rounds", "max_factor", "auto_converge", "destination_generation", "landing")
+    __slots__ = ("subject", "destination_node", "address", "ticket", "downtime_budget_ms", "bandwidth_mbps", "max_rounds", "max_factor", "auto_converge", "destination_generation", "landing", "destination_service")
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_NODE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class PreCopyRequest(_message.Message):
     AUTO_CONVERGE_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_GENERATION_FIELD_NUMBER: _ClassVar[int]
     LANDING_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_SERVICE_FIELD_NUMBER: _ClassVar[int]
     subject: Subject
     destination_node: str
     address: str
@@ -61,7 +62,8 @@ class PreCopyRequest(_message.Message):
     auto_converge: bool
     destination_generation: int
     landing: str
-    def __init__(self, subject: _Optional[_Union[Subject, _Mapping]] = ..., destination_node: _Optional[str] = ..., address: _Optional[str] = ..., ticket: _Optional[str] = ..., downtime_budget_ms: _Optional[float] = ..., bandwidth_mbps: _Optional[float] = ..., max_rounds: _Optional[int] = ..., max_factor: _Optional[float] = ..., auto_converge: _Optional[bool] = ..., destination_generation: _Optional[int] = ..., landing: _Optional[str] = ...) -> None: ...
+    destination_service: str
+    def __init__(self, subject: _Optional[_Union[Subject, _Mapping]] = ..., destination_node: _Optional[str] = ..., address: _Optional[str] = ..., ticket: _Optional[str] = ..., downtime_budget_ms: _Optional[float] = ..., bandwidth_mbps: _Optional[float] = ..., max_rounds: _Optional[int] = ..., max_factor: _Optional[float] = ..., auto_converge: _Optional[bool] = ..., destination_generation: _Optional[int] = ..., landing: _Optional[str] = ..., destination_service: _Optional[str] = ...) -> None: ...
 
 class PreCopyResponse(_message.Message):
     __slots__ = ("number", "pages_sent", "bytes_sent", "pages_dirtied", "duration_ms", "bandwidth_mbps", "throttle_percent", "memory_bytes", "bytes_remaining", "expected_downtime_ms", "stop_reason")

@@ -13,7 +13,13 @@ from mallee.kernel.db import Prepared, Tx
 
 
 class NodeRow(NamedTuple):
-    """A node as it was last heard of; `number` is that of its host id."""
+    """A node as it was last heard of.
+
+    Attributes:
+        number: that of its host id.
+        speaker: the name in the certificate that spoke for it; a node that was last heard of before this was
+            written down has to attend again before anybody dials it.
+    """
 
     number: int
     name: str
@@ -27,6 +33,7 @@ class NodeRow(NamedTuple):
     cordoned: bool
     lost: bool
     joined_ms: int
+    speaker: str = "nobody"
 
     @property
     def host_id(self) -> str:
@@ -48,6 +55,7 @@ NODES = sa.Table(
     sa.Column("cordoned", sa.Boolean, nullable=False),
     sa.Column("lost", sa.Boolean, nullable=False),
     sa.Column("joined_ms", sa.BigInteger, nullable=False),
+    sa.Column("speaker", sa.String(64), nullable=False, server_default="nobody"),
 )
 
 _UPSERT = Upsert(NODES)

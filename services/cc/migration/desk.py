@@ -17,6 +17,7 @@ import structlog
 
 from mallee.cc.convergence import Convergence
 from mallee.cc.db import transfers
+from mallee.cc.db.nodes import NodeRow
 from mallee.cc.db.reservations import Reservation
 from mallee.cc.ledger import Ledger, Live
 from mallee.cc.migration.live import cancelled, live_migration
@@ -46,7 +47,7 @@ class Desk:
     """All open migrations of the zone, and the world their steps move in.
 
     Args:
-        connect: the server of a node, by its address.
+        connect: the server of a node.
         touch: instances whose migration began or ended.
         per_node: how many migrations a node sends at once, and how many it receives.
     """
@@ -59,7 +60,7 @@ class Desk:
         ledger: Ledger,
         nodes: Nodes,
         *,
-        connect: Callable[[str], Peer],
+        connect: Callable[[NodeRow], Peer],
         touch: Callable[[Sequence[str]], None],
         per_node: int,
     ) -> None:
@@ -332,10 +333,13 @@ class Desk:
     # The world of the steps
 
     def peer(self, number: int) -> Peer:
-        return self._connect(self._nodes.address(number)[1])
+        return self._connect(self._nodes.row(number))
+
+    def service_of(self, number: int) -> str:
+        return self._nodes.row(number).speaker
 
     def node_name(self, number: int) -> str:
-        return self._nodes.address(number)[0]
+        return self._nodes.row(number).name
 
     def is_lost(self, number: int) -> bool:
         return self.ledger.inventory.hosts[number].lost

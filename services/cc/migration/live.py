@@ -40,6 +40,9 @@ class World(Protocol):
 
     def node_name(self, number: int) -> str: ...
 
+    def service_of(self, number: int) -> str:
+        """Whose certificate answers for a node."""
+
     def is_lost(self, number: int) -> bool: ...
 
     def is_fenced(self, number: int) -> bool: ...
@@ -183,7 +186,9 @@ class IterativePreCopy(Step[Move]):
         return m.migration.stop_reason
 
     async def _copy(self, m: Move) -> None:
-        route = Route(m.copy.node, m.copy.generation, Ticket(*m.order.done[Reservation.name]))
+        ticket = Ticket(*m.order.done[Reservation.name])
+        answers = m.world.service_of(m.migration.destination)
+        route = Route(m.copy.node, m.copy.generation, ticket, answers)
         async for progress in m.source.pre_copy(m.guest, route, m.migration.asked.limits):
             m.migration.saw(progress)
             if m.migration.force and not progress.stop_reason:

@@ -137,10 +137,10 @@ class AZone:
     transport: MemoryTransport = field(init=False)
     holder: str = "me"
 
-    async def start(self) -> AZone:
-        """The controller as a new process finds it."""
+    async def start(self, *, own_connect: bool = True, transport: MemoryTransport | None = None) -> AZone:
+        """The controller as a new process finds it, with nodes in `network` or behind `transport`."""
         self.db = await Database.open(self.url, metadata=METADATA, durable=False)
-        self.transport = MemoryTransport(self.clock)
+        self.transport = transport or MemoryTransport(self.clock)
         self.cc = ClusterController(
             self.config,
             self.db,
@@ -149,7 +149,7 @@ class AZone:
             listen="cc:1",
             clock=self.clock,
             entropy=SeededEntropy(1),
-            connect=self.network.__getitem__,
+            connect=(lambda node: self.network[node.address]) if own_connect else None,
             holder=self.holder,
         )
         await self.cc.start()

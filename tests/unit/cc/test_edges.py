@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mallee.cc.nodes import ADOPTED_AT_ONCE
 from mallee.kernel.errors import Fault, Kind
-from mallee.kernel.rpc import Channel, Identity
-from mallee.rpc import attendance_pb2, cluster_pb2, common_pb2
+from mallee.kernel.rpc import AccessTable, Channel, Identity
+from mallee.rpc import attendance_pb2, cluster_pb2, common_pb2, node_pb2
 from mallee.rpc.attendance_pb2_grpc import AttendanceServiceStub
 from mallee.rpc.cluster_pb2_grpc import ClusterServiceStub
 from mallee.rpc.common_pb2_grpc import IntrospectionServiceStub
+from mallee.rpc.node_pb2_grpc import NodeServiceServicer, add_NodeServiceServicer_to_server
 from tests.unit.cc.a_zone import AZone
 
 SIZE = common_pb2.Resources(vcpus=1, memory_mib=1024)
@@ -264,3 +267,42 @@ async def test_it_says_who_it_is(zone: AZone) -> None:
     stub = IntrospectionServiceStub(channel(zone, "clc", "clc"))
     said = await stub.Describe(common_pb2.DescribeRequest())
     assert (said.role, said.name, said.cloud) == ("cc", "z", "cloud")
+
+
+class Console(NodeServiceServicer):
+    """A node's server that answers whoever asks."""
+
+    async def GetConsoleOutput(  # noqa: N802 - the name is the contract's
+        self, request: node_pb2.GetConsoleOutputRequest, context: object
+    ) -> node_pb2.GetConsoleOutputResponse:
+        return node_pb2.GetConsoleOutputResponse(output=b"who am I?")
+
+
+@pytest.mark.parametrize(("who", "answers"), [("host", True), ("thief", False)])
+async def test_only_who_spoke_for_a_node_may_answer_at_its_address(
+    tmp_path: Path, who: str, *, answers: bool
+) -> None:
+    zone = await AZone(f"sqlite:///{tmp_path}/cc.db").start(own_connect=False)
+    line = Line(zone, "host", "host.1", follows=True)
+    await line.greeted()
+    access = AccessTable({"/mallee.node.v1.NodeService/GetConsoleOutput": {"cc"}})
+    served = await zone.transport.serve(
+        Identity("cloud", "nc", who),
+        "host.1:1",
+        partial(add_NodeServiceServicer_to_server, Console()),
+        access=access,
+    )
+    for _ in range(2):  # and the same after a restart, before the node attends again
+        asking = zone.cc.desk.peer(0).console("host.1", "i-1")
+        if answers:
+            assert (await asking)[0] == b"who am I?"
+        else:
+            with pytest.raises(Fault) as caught:
+                await asking
+            assert caught.value.kind is Kind.UNAVAILABLE
+        line.close()
+        transport = zone.transport
+        await zone.stop()
+        await zone.start(own_connect=False, transport=transport)
+    await served.close()
+    await zone.stop()
