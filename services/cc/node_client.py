@@ -11,6 +11,7 @@ from mallee.rpc import node_pb2
 from mallee.rpc.node_pb2_grpc import NodeServiceStub
 
 QUICK = 5.0  # seconds for a verb that moves no pages
+MAKING = 20.0  # seconds for a guest to be made ready: a real one has a network and an image to get
 LAST_PAGES = 60.0  # seconds for stage 3: what is left of the memory crosses
 
 
@@ -22,7 +23,7 @@ class NodeClient:
 
     async def prepare(self, subject: Subject, guest: bytes, source_node: str) -> Ticket:
         asked = node_pb2.PrepareRequest(subject=_message(subject), guest=guest, source_node=source_node)
-        said = await self._stub.Prepare(asked, timeout=QUICK)
+        said = await self._stub.Prepare(asked, timeout=MAKING)
         return Ticket(said.address, said.ticket, said.landing)
 
     async def pre_copy(self, subject: Subject, route: Route, limits: Limits) -> AsyncIterator[Progress]:

@@ -34,7 +34,12 @@ class NcConfig:
         guest_cpu: the processor that real guests see, by QEMU's name. Guests only move between nodes
             that have the same.
         machine: QEMU's machine, with a version when hosts with different QEMUs are to exchange guests.
-        bridge: of the host, that real guests are plugged into; empty for none.
+        network: `flat` makes one segment for the guests of all hosts that are named, with addresses,
+            metadata and rules; `bridge` plugs guests into a bridge that somebody else looks after;
+            `none` gives them no card. Nothing of a host's network is touched without being asked.
+        bridge: its name on the host.
+        network_peers: the addresses of the other hosts of a flat network.
+        host_vcpus: what real guests may have together; 0 for as many as the host has processors.
         migration_host: where other nodes' hypervisors reach this host; empty for the host of `address`.
     """
 
@@ -58,7 +63,10 @@ class NcConfig:
     accelerator: str = "auto"
     guest_cpu: str = "qemu64"
     machine: str = "q35"
-    bridge: str = ""
+    network: str = "none"
+    bridge: str = "mallee0"
+    network_peers: tuple[str, ...] = ()
+    host_vcpus: int = 0
     migration_host: str = ""
 
     def __post_init__(self) -> None:
@@ -68,6 +76,8 @@ class NcConfig:
             raise _wrong("fake_nodes", self.fake_nodes, "A host with real guests is one node: leave it away.")
         if self.accelerator not in {"auto", "kvm", "qemu"}:
             raise _wrong("accelerator", self.accelerator, "Give auto, kvm or qemu.")
+        if self.network not in {"none", "bridge", "flat"}:
+            raise _wrong("network", self.network, "Give flat, bridge or none.")
         for name in ("fake_nodes", "vcpus", "memory_mib"):
             if not 1 <= getattr(self, name) <= 1 << 30:
                 raise _wrong(name, getattr(self, name), "Give 1 or more.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -52,6 +53,9 @@ class RealCloud:
             "MALLEE_NC_LIBVIRT_URI": host.uri,
             "MALLEE_NC_IMAGE_FOLDER": str(self.images),
             "MALLEE_NC_ACCELERATOR": "qemu",
+            "MALLEE_NC_NETWORK": "flat",
+            "MALLEE_NC_HOST_VCPUS": "8",
+            "MALLEE_NC_NETWORK_PEERS": json.dumps([each.address for each in self.hosts if each is not host]),
         }
         self._start(name, node, env, into=("ip", "netns", "exec", host.netns))
 

@@ -15,6 +15,7 @@ from mallee.kernel.clock import SystemClock
 from mallee.nc.drivers.libvirt.domain import Boot, Shape
 from mallee.nc.drivers.libvirt.driver import Host as HostOptions
 from mallee.nc.drivers.libvirt.driver import LibvirtDriver
+from mallee.nc.drivers.libvirt.network import NoNetwork
 from tests.live.hosts import Host
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class RealNodes:
                 HostOptions(host.uri, SHAPE, host.address, self._folder / host.netns, patience=0.3),
                 "cloud-of-tests",
                 from_nothing,
+                NoNetwork(),
                 clock=SystemClock(),
             )
             for host in self._hosts

@@ -73,9 +73,10 @@ class Host:
         """Of its libvirt daemon, from outside of its namespaces."""
         return f"qemu+unix:///system?socket={self.folder}/run/libvirt-sock"
 
-    def run(self, *command: str) -> None:
-        """Run a command in the host's network."""
-        subprocess.run(["ip", "netns", "exec", self.netns, *command], check=True, capture_output=True)
+    def said(self, *command: str) -> str:
+        """What a command prints in the host's network."""
+        words = ["ip", "netns", "exec", self.netns, *command]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
     def daemon_pid(self) -> int:
         return int((self.folder / "libvirtd.pid").read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from hashlib import sha256
 from pathlib import Path
 
 from mallee.domain.guest import Resources
@@ -18,6 +19,7 @@ from mallee.nc.driver import Driver
 from mallee.nc.drivers.fake import FakeDriver, FakeHost
 from mallee.nc.drivers.fake_knobs import Knobs
 from mallee.nc.drivers.fake_migration import CopyRules
+from mallee.nc.metadata.server import MetadataServer
 
 BootId = Callable[[str], str]
 """The name of a node -> what changes when its host has rebooted, and its guests are gone."""
@@ -39,7 +41,7 @@ async def open_drivers(
         Fault: UNAVAILABLE when the hypervisor does not answer; INVALID when its library is missing.
     """
     if config.hypervisor == "libvirt":
-        return {me.name: await _libvirt(config, me, clock, stack)}, _hosts_boot_id
+        return {me.name: await _libvirt(config, me, clock, entropy, stack)}, _hosts_boot_id
     store = FakeStore(db)
     stack.push_async_callback(store.settle)
     found = await store.load()
@@ -55,11 +57,14 @@ async def open_drivers(
     return drivers, lambda name: f"fake-{name}"
 
 
-async def _libvirt(config: NcConfig, me: Identity, clock: Clock, stack: AsyncExitStack) -> Driver:
+async def _libvirt(
+    config: NcConfig, me: Identity, clock: Clock, entropy: Entropy, stack: AsyncExitStack
+) -> Driver:
     try:
         from mallee.nc.drivers.libvirt.driver import Host, LibvirtDriver
         from mallee.nc.drivers.libvirt.host import shape_of
         from mallee.nc.drivers.libvirt.images import LocalImages
+        from mallee.nc.drivers.libvirt.network import FlatNetwork, Network, NoNetwork
     except ImportError as error:
         raise Fault(
             Kind.INVALID,
@@ -72,11 +77,24 @@ async def _libvirt(config: NcConfig, me: Identity, clock: Clock, stack: AsyncExi
     images = LocalImages(Path(config.image_folder))
     shape = await shape_of(config)
     address = config.migration_host or config.address.rpartition(":")[0]
-    host = Host(config.libvirt_uri, shape, address, guests)
-    driver = LibvirtDriver(host, me.cloud, images.boot, clock=clock)
+    host = Host(config.libvirt_uri, shape, address, guests, vcpus=config.host_vcpus)
+    network: Network = NoNetwork(config.bridge if config.network == "bridge" else "")
+    if config.network == "flat":
+        metadata = MetadataServer(clock, entropy)
+        stack.push_async_callback(metadata.close_all)
+        network = flat = FlatNetwork(
+            config.bridge, address, config.network_peers, _run_folder(me, guests), metadata
+        )
+        stack.push_async_callback(flat.let_go)
+    driver = LibvirtDriver(host, me.cloud, images.boot, network, clock=clock)
     await driver.open()
     stack.push_async_callback(driver.close)
     return driver
+
+
+def _run_folder(me: Identity, guests: Path) -> Path:
+    """For what another user must read, which the DHCP server is: the state folder is ours alone."""
+    return Path("/run/mallee") / f"{me.name}-{sha256(str(guests).encode()).hexdigest()[:8]}"
 
 
 def _hosts_boot_id(_node: str) -> str:

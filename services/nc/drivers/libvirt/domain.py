@@ -60,13 +60,11 @@ class Shape:
         accelerator: `kvm` or `qemu`, libvirt's types of domains.
         machine: QEMU's machine, with its version: both ends of a migration must have the same.
         cpu_model: by name, so that both ends of a migration agree.
-        bridge: that guests are plugged into; without one they have no network.
     """
 
     accelerator: str
     machine: str
     cpu_model: str
-    bridge: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +75,21 @@ class Boot:
     ramdisk: str = ""
     disk: str = ""
     disk_format: str = "qcow2"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a guest is plugged into.
+
+    Args:
+        console: the file that takes what it writes to its first serial port.
+        bridge: of the host; empty for a guest without a network.
+        tap: the host side of its card; empty for a name that libvirt makes up.
+    """
+
+    console: str
+    bridge: str = ""
+    tap: str = ""
 
 
 def name_of(key: GuestKey) -> str:
@@ -92,7 +105,7 @@ def uuid_of(instance_id: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
-def document(me: Identity, shape: Shape, boot: Boot, console: str, *, incoming: bool = False) -> str:
+def document(me: Identity, shape: Shape, boot: Boot, place: Place, *, incoming: bool = False) -> str:
     """The domain. `incoming` makes it wait for another QEMU to fill it, instead of booting."""
     root = Element("domain", {"type": shape.accelerator})
     _text(root, "name", name_of(me.key))
@@ -107,7 +120,7 @@ def document(me: Identity, shape: Shape, boot: Boot, console: str, *, incoming: 
     SubElement(root, "clock", {"offset": "utc"})
     for event, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "destroy")):
         _text(root, event, action)
-    _devices(SubElement(root, "devices"), me.guest, shape, boot, console)
+    _devices(SubElement(root, "devices"), me.guest, boot, place)
     if incoming:
         line = SubElement(root, f"{{{_QEMU}}}commandline")
         for argument in ("-incoming", "defer"):
@@ -128,7 +141,7 @@ def _os(root: Element, shape: Shape, boot: Boot) -> None:
         SubElement(system, "boot", {"dev": "hd"})
 
 
-def _devices(devices: Element, guest: Guest, shape: Shape, boot: Boot, console: str) -> None:
+def _devices(devices: Element, guest: Guest, boot: Boot, place: Place) -> None:
     _text(devices, "emulator", "/usr/bin/qemu-system-x86_64")
     if boot.disk:
         disk = SubElement(devices, "disk", {"type": "file", "device": "disk"})
@@ -138,13 +151,15 @@ def _devices(devices: Element, guest: Guest, shape: Shape, boot: Boot, console: 
         )
         SubElement(disk, "source", {"file": boot.disk})
         SubElement(disk, "target", {"dev": "vda", "bus": "virtio"})
-    if shape.bridge:
+    if place.bridge:
         card = SubElement(devices, "interface", {"type": "bridge"})
         SubElement(card, "mac", {"address": guest.mac_address})
-        SubElement(card, "source", {"bridge": shape.bridge})
+        SubElement(card, "source", {"bridge": place.bridge})
+        if place.tap:
+            SubElement(card, "target", {"dev": place.tap})
         SubElement(card, "model", {"type": "virtio"})
     serial = SubElement(devices, "serial", {"type": "file"})
-    SubElement(serial, "source", {"path": console, "append": "on"})
+    SubElement(serial, "source", {"path": place.console, "append": "on"})
     SubElement(serial, "target", {"port": "0"})
     video = SubElement(devices, "video")
     SubElement(video, "model", {"type": "vga"})

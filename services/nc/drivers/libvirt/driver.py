@@ -21,9 +21,11 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.errors import Fault, Kind
 from mallee.nc.driver import Capabilities, Found, HandedOver, Steering, Wire
 from mallee.nc.drivers.libvirt.connection import Daemon
-from mallee.nc.drivers.libvirt.domain import Boot, Identity, Shape, document
+from mallee.nc.drivers.libvirt.domain import Boot, Identity, Shape
 from mallee.nc.drivers.libvirt.domains import Domains, found
+from mallee.nc.drivers.libvirt.making import Making
 from mallee.nc.drivers.libvirt.migration import Destination, News, Source
+from mallee.nc.drivers.libvirt.network import Network
 
 _OVERHEAD_MIB: Final = 512  # of the host's memory, for itself
 
@@ -37,6 +39,7 @@ class Host:
         shape: of its guests.
         address: where other hosts reach it during a migration.
         folder: for what stands beside the guests, on this host.
+        vcpus: what guests may have together; 0 for as many as the host has processors.
         patience: seconds that a guest has to shut down by itself.
     """
 
@@ -44,6 +47,7 @@ class Host:
     shape: Shape
     address: str
     folder: Path
+    vcpus: int = 0
     patience: float = 30.0
 
 
@@ -54,29 +58,38 @@ class LibvirtDriver:
         host: where and how.
         cloud: whose guests are ours.
         boot: what a guest boots from on this host; makes its root disk when there is none yet.
+        network: where guests are plugged in.
         clock: for what is shown and for waiting.
     """
 
     def __init__(
-        self, host: Host, cloud: str, boot: Callable[[Guest], Awaitable[Boot]], *, clock: Clock
+        self,
+        host: Host,
+        cloud: str,
+        boot: Callable[[Guest], Awaitable[Boot]],
+        network: Network,
+        *,
+        clock: Clock,
     ) -> None:
         self._host = host
-        self._boot = boot
         self._clock = clock
         self._news = News()
         self._ended: asyncio.Queue[str] = asyncio.Queue()
         self._daemon = Daemon(host.uri, self._on_lifecycle, self._on_monitor)
         self._domains = Domains(self._daemon, cloud, host.folder)
         self._source = Source(self._domains, self._news, clock)
-        self._destination = Destination(self._domains, self._news, host.shape, host.address, boot)
+        self._making = Making(self._domains, host.shape, boot, network)
+        self._destination = Destination(self._domains, self._news, self._making, host.address)
 
     async def open(self) -> None:
         """Connect; half a copy is dropped, copying that nobody follows ends, and what came here is kept."""
         await self._daemon.open()
         for seen in await self._domains.all():
             if seen.me.incoming and not seen.me.whole:
-                await self._domains.remove(seen.me.key)
+                await self._making.unmake(seen.me.key)
                 continue
+            # What this process answers for, its metadata and its address, is lost when the process ends.
+            await self._making.document(seen.me)
             if seen.phase in {Phase.RUNNING, Phase.PAUSED} and not seen.me.incoming and not seen.me.outgoing:
                 await self._source.end_copying(seen.me.key)
             if not seen.me.incoming and not await self._domains.on(seen.me.key, lambda d: d.isPersistent()):
@@ -89,7 +102,7 @@ class LibvirtDriver:
     async def capabilities(self) -> Capabilities:
         model, mib, cpus = await self._daemon.call(lambda c: c.getInfo()[:3])
         _ = model  # of the processor; what guests see is the shape's
-        capacity = Resources(cpus, max(0, mib - _OVERHEAD_MIB))
+        capacity = Resources(self._host.vcpus or cpus, max(0, mib - _OVERHEAD_MIB))
         return Capabilities(self._host.shape.accelerator, self._host.shape.cpu_model, capacity)
 
     async def inventory(self) -> Sequence[Found]:
@@ -113,15 +126,13 @@ class LibvirtDriver:
             return await self._start(key, guest, reboots)
         except BaseException:
             if seen is None:
-                await self._domains.remove(key)
+                await self._making.unmake(key)
             raise
 
     async def _start(self, key: GuestKey, guest: Guest, reboots: int) -> Sequence[Moment]:
-        boot = await self._boot(guest)
-        moments = [self._moment("image")]
-        await self._domains.make_home(key)
         me = Identity(cloud=self._domains.cloud, key=key, guest=guest, reboots=reboots)
-        text = document(me, self._host.shape, boot, str(self._domains.console_path(key)))
+        text = await self._making.document(me)
+        moments = [self._moment("image")]
         await self._daemon.call(lambda c: c.defineXML(text))
         moments.append(self._moment("customise"))
         await self._domains.on(key, lambda domain: domain.create())
@@ -155,7 +166,7 @@ class LibvirtDriver:
 
     async def destroy(self, key: GuestKey) -> None:
         self._source.forget(key)
-        await self._domains.remove(key)
+        await self._making.unmake(key)
 
     async def reboot(self, key: GuestKey, asked: int) -> None:
         seen = await self._domains.need(key)

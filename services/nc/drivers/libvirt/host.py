@@ -30,7 +30,7 @@ async def shape_of(config: NcConfig) -> Shape:
             "guests of this host are emulated in software, many times slower than with KVM",
             fix='See `mallee doctor`; with accelerator = "kvm" in [nc] KVM is used unasked.',
         )
-    return Shape(accelerator, config.machine, config.guest_cpu, config.bridge)
+    return Shape(accelerator, config.machine, config.guest_cpu)
 
 
 async def kvm_works(kernel: Path) -> bool:

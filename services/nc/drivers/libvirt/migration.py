@@ -8,7 +8,7 @@ at the destination is whole and paused then, the one at the source paused, and e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -24,8 +24,9 @@ from mallee.kernel.errors import Fault, Kind
 from mallee.nc.driver import HandedOver, Steering, Wire
 from mallee.nc.drivers import pre_copy
 from mallee.nc.drivers.libvirt import monitor
-from mallee.nc.drivers.libvirt.domain import Boot, Identity, Shape, document
+from mallee.nc.drivers.libvirt.domain import Identity
 from mallee.nc.drivers.libvirt.domains import Domains, Seen
+from mallee.nc.drivers.libvirt.making import Making
 
 _GLANCE_SECONDS: Final = 0.2  # between looks at what an operator steers
 _SMALLEST_LIMIT_MS: Final = 1
@@ -256,39 +257,28 @@ class Destination:
     """Stages 1, 4 and 5.
 
     Args:
+        making: what makes guests here.
         address: where other hosts reach this one's QEMUs.
-        boot: what a guest's disks and kernel are on this host.
     """
 
-    def __init__(
-        self,
-        domains: Domains,
-        news: News,
-        shape: Shape,
-        address: str,
-        boot: Callable[[Guest], Awaitable[Boot]],
-    ) -> None:
+    def __init__(self, domains: Domains, news: News, making: Making, address: str) -> None:
         self._domains = domains
         self._news = news
-        self._shape = shape
+        self._making = making
         self._address = address
-        self._boot = boot
 
     async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> str:
         """A paused QEMU that waits to be filled; returns where it does."""
         seen = await self._domains.get(key)
         if seen is not None and (seen.phase is not Phase.INCOMING or seen.me.incoming != migration_id):
             raise _conflict(f"{key.instance_id} is here already.", f"It is {seen.phase}.", "already-here")
-        await self._domains.remove(key)
-        await self._domains.make_home(key)
+        await self._making.unmake(key)
         me = Identity(cloud=self._domains.cloud, key=key, guest=guest, incoming=migration_id)
-        text = document(
-            me, self._shape, await self._boot(guest), str(self._domains.console_path(key)), incoming=True
-        )
         try:
+            text = await self._making.document(me, incoming=True)
             return await self._domains.daemon.call(lambda c: self._listen(c, text))
         except BaseException:
-            await self._domains.remove(key)
+            await self._making.unmake(key)
             raise
 
     def _listen(self, connection: Any, text: str) -> str:
@@ -338,8 +328,7 @@ class Destination:
 
     async def keep(self, seen: Seen) -> None:
         """Define what only runs, as a guest that boots by itself the next time."""
-        console = str(self._domains.console_path(seen.me.key))
-        text = document(seen.me, self._shape, await self._boot(seen.me.guest), console)
+        text = await self._making.document(seen.me)
         await self._domains.daemon.call(lambda c: c.defineXML(text))
 
 
