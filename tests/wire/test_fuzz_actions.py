@@ -61,6 +61,7 @@ class Door:
         self.codes = Counter[str]()
         self.sent = 0
         self.slowest = 0.0
+        self.patience = HANG_SECONDS
         self._chance = chance
         self._requests = Requests(chance)
         self._first: dict[str, Sequence[Any]] = {}
@@ -230,24 +231,32 @@ async def pass_time(door: Door) -> None:
         await door.pretend.clock.advance(1.0)
         stuck = stuck + 0.05 if door.sent == seen else 0.0
         seen = door.sent
-        assert stuck < HANG_SECONDS, f"request {door.sent} of seed {SEED} hangs"
+        assert stuck < door.patience, f"request {door.sent} of seed {SEED} hangs"
+
+
+async def send_all(door: Door, requests: int) -> int:
+    """Send them; by how many bytes the process grew after the first third."""
+    settled = 0
+    for number in range(requests):
+        await door.ask()
+        if number % 20 == 0:
+            await door.go_on()
+        if number == requests // 3:
+            settled = resident()
+    return resident() - settled
 
 
 async def fuzz(door: Door, requests: int) -> int:
-    """Send them all; by how many bytes the process grew after the first third."""
+    """The same, with time passing, and an end when a request hangs."""
+    sending = asyncio.create_task(send_all(door, requests))
     ticking = asyncio.create_task(pass_time(door))
-    settled = 0
-    try:
-        for number in range(requests):
-            await door.ask()
-            if number % 20 == 0:
-                assert not ticking.done(), ticking.exception()
-                await door.go_on()
-            if number == requests // 3:
-                settled = resident()
-    finally:
-        ticking.cancel()
-    return resident() - settled
+    await asyncio.wait((sending, ticking), return_when=asyncio.FIRST_COMPLETED)
+    if ticking.done():
+        sending.cancel()
+        await asyncio.wait((sending,))
+        await ticking
+    ticking.cancel()
+    return await sending
 
 
 @pytest.mark.timeout(4 * 3600)
@@ -266,3 +275,21 @@ def test_no_request_is_a_fault_of_ours(part: int, tmp_path: Path) -> None:
         assert len(missed) <= len(ACTIONS) // 5, missed  # refusals alone would prove little
 
     asyncio.run(run())
+
+
+async def test_a_hang_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    door = await opened(tmp_path, Chance(1))
+    door.patience = 0.2
+    stalling = Requests(Chance(1)).plain("ec2", door.moment(), [("Action", "DescribeRegions")])
+    monkeypatch.setattr(door, "ask", lambda: door.code_of(stalling, stalls=True))
+    with pytest.raises(AssertionError, match="hangs"):
+        await fuzz(door, 5)
+    await door.pretend.cloud.db.close()
+
+
+async def test_a_fault_of_ours_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    door = await opened(tmp_path, Chance(1))
+    monkeypatch.setattr(Call, "is_cloud_admin", property(lambda _call: 1 // 0))
+    with pytest.raises(AssertionError, match="InternalError"):
+        await fuzz(door, 2_000)
+    await door.pretend.cloud.db.close()
