@@ -56,6 +56,8 @@ class Scrub:
             real = [damage for damage in found if contents.find(tx, damage.content) is not None]
             for damage in real:
                 marks.add_damage(tx, damage)
+            known = [damage.content for damage in marks.damaged(tx)]
+            marks.remove_damages(tx, list(set(known) - contents.present(tx, known)))
             return real, len(marks.damaged(tx))
 
         real, self._ground.metrics.damages = await self._ground.db.transact(work)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from mallee.kernel.db import Tx
-from mallee.kernel.errors import STORAGE_FULL, Fault
 from mallee.walrus.db import contents, objects
 from mallee.walrus.db.objects import ObjectRow
 from mallee.walrus.errors import S3Error
@@ -28,6 +27,7 @@ from mallee.walrus.store.versioning import Change
 from mallee.walrus.store.writing import Arrival
 
 T = TypeVar("T")
+_DELETED_AT_ONCE = 200  # in a transaction: nobody else's waits for longer than some 20 ms
 
 
 class Objects(Room):
@@ -72,22 +72,25 @@ class Objects(Room):
             Fault: UNAVAILABLE. Nothing is visible then.
         """
         of = key_bytes(key)
+        writing.claimed = True
         return await self.ground.outlive(self._commit(bucket, key, of, writing, new, conditions))
 
     async def _commit(
         self, bucket: str, key: str, of: bytes, writing: Arrival, new: NewObject, conditions: Conditions
     ) -> Version:
-        content = await writing.finish()
-        row = object_row(new, of, content, sealing.kind_of(content.crypt), self.ground.now_ms())
+        async with writing.landing():
+            content = await writing.finish()
+            row = object_row(new, of, content, sealing.kind_of(content.crypt), self.ground.now_ms())
 
-        def work(change: Change) -> ObjectRow:
-            if conditions:
-                there = objects.current(change.tx, change.bucket.number, of)
-                versioning.admit(conditions, there, held=writing.checked)
-            contents.add(change.tx, content)
-            return versioning.put(change, row)
+            def work(change: Change) -> ObjectRow:
+                if conditions:
+                    there = objects.current(change.tx, change.bucket.number, of)
+                    versioning.admit(conditions, there, held=writing.checked)
+                contents.add(change.tx, content)
+                return versioning.put(change, row)
 
-        kept = await self.keep(writing, self.change(bucket, work))
+            writing.named = True
+            kept = await self.ground.db.transact(self.change(bucket, work))
         return version_of(bucket, key, kept, content)
 
     def change(self, bucket: str, work: Callable[[Change], T]) -> Callable[[Tx], T]:
@@ -95,20 +98,6 @@ class Objects(Room):
         now_ms = self.ground.now_ms()
         token = self.ground.entropy.token(10)
         return lambda tx: work(Change(tx, known(tx, bucket), now_ms, token))
-
-    async def keep(self, writing: Arrival, work: Callable[[Tx], T]) -> T:
-        """Run the transaction that names what was written."""
-        try:
-            result = await self.ground.db.transact(work)
-        except S3Error:
-            raise
-        except Fault as fault:
-            # The commit itself may have been made: whether a row names the blob is for the sweep to find out.
-            if fault.code != STORAGE_FULL:
-                writing.settle()
-            raise
-        writing.settle()
-        return result
 
     async def find(self, bucket: str, key: str, version_id: str | None = None) -> Version:
         """A version, by default the newest; it may be a delete marker.
@@ -143,7 +132,17 @@ class Objects(Room):
     async def delete_many(
         self, bucket: str, doomed: Sequence[Doomed], *, bypass_governance: bool = False, owner: str = ""
     ) -> Sequence[Deleted | S3Error]:
-        """Up to 1,000 in one transaction; each succeeds or fails alone, answers in the order asked. Raises S3Error NoSuchBucket."""
+        """Each succeeds or fails alone, answers in the order asked. Raises S3Error NoSuchBucket."""
+        found: list[Deleted | S3Error] = []
+        for at in range(0, max(1, len(doomed)), _DELETED_AT_ONCE):
+            some = doomed[at : at + _DELETED_AT_ONCE]
+            found += await self._delete_some(bucket, some, bypass_governance=bypass_governance, owner=owner)
+        return found
+
+    async def _delete_some(
+        self, bucket: str, doomed: Sequence[Doomed], *, bypass_governance: bool, owner: str
+    ) -> Sequence[Deleted | S3Error]:
+        """Those, in one transaction."""
         keys = [_key_or_error(each.key) for each in doomed]
         tokens = [self.ground.entropy.token(10) for _ in doomed]
 

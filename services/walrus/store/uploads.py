@@ -95,28 +95,33 @@ class Uploads(Copies):
                 ArgumentName="partNumber",
                 ArgumentValue=str(number),
             )
+        writing.claimed = True
         return await self.ground.outlive(self._put_part(upload, number, writing, etag, checksums))
 
     async def _put_part(
         self, upload: Upload, number: int, writing: Arrival, etag: str, checksums: Mapping[str, str]
     ) -> Part:
         of = key_bytes(upload.key)
-        # A reader of an object in parts comes to its parts one by one: none may vanish with its row.
-        content = await writing.finish(inline=False)
-        now_ms = self.ground.now_ms()
-        row = PartRow(upload.upload_id, number, content.id, content.size, etag, now_ms, pack_texts(checksums))
+        async with writing.landing():
+            # A reader of an object in parts comes to its parts one by one: none may vanish with its row.
+            content = await writing.finish(inline=False)
+            now_ms = self.ground.now_ms()
+            row = PartRow(
+                upload.upload_id, number, content.id, content.size, etag, now_ms, pack_texts(checksums)
+            )
 
-        def work(change: Change) -> None:
-            there = _open_upload(change.tx, change.bucket.number, of, upload.upload_id)
-            _check_encryption(upload_document(there.document), writing)
-            contents.add(change.tx, content)
-            before = parts.put(change.tx, row)
-            if before is not None:
-                contents.release(change.tx, before.content, now_ms)
-            more = row.size - (before.size if before else 0)
-            usage.change(change.tx, change.bucket.number, of, uploading=more)
+            def work(change: Change) -> None:
+                there = _open_upload(change.tx, change.bucket.number, of, upload.upload_id)
+                _check_encryption(upload_document(there.document), writing)
+                contents.add(change.tx, content)
+                before = parts.put(change.tx, row)
+                if before is not None:
+                    contents.release(change.tx, before.content, now_ms)
+                more = row.size - (before.size if before else 0)
+                usage.change(change.tx, change.bucket.number, of, uploading=more)
 
-        await self.keep(writing, self.change(upload.bucket, work))
+            writing.named = True
+            await self.ground.db.transact(self.change(upload.bucket, work))
         return _part(row)
 
     async def copy_part(

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from mallee.kernel.errors import STORAGE_FULL, Fault
 from mallee.kernel.file_system import Bytes
 from mallee.walrus.db.contents import ContentRow
+from mallee.walrus.errors import S3Error
 from mallee.walrus.store import sealing
 from mallee.walrus.store.blobs import Incoming, Sums
 from mallee.walrus.store.documents import Encryption
 from mallee.walrus.store.ground import Ground
+
+_log = structlog.get_logger()
 
 
 class Arrival:
@@ -16,6 +25,8 @@ class Arrival:
     Attributes:
         size: written so far, as the client sent it.
         checked: its conditions held when it began.
+        claimed: it is being committed, or was discarded.
+        named: a transaction that names it was begun.
     """
 
     def __init__(
@@ -30,7 +41,8 @@ class Arrival:
         self._sealer: sealing.Sealer | None = None
         self._held = bytearray()
         self._incoming: Incoming | None = ground.blobs.create(self.name) if large else None
-        self._done = False
+        self.claimed = False
+        self.named = False
         ground.written.add(self.name)
         if encryption is not None:
             key, self.crypt = sealing.new_key(ground.box, ground.entropy, encryption.customer_key)
@@ -54,18 +66,40 @@ class Arrival:
         blob = await self._incoming.finish()
         return ContentRow(self.name, 1, self.size, blob.size, blob.crcs, self.crypt, None, None)
 
-    def settle(self) -> None:
-        """A row names it: it is no longer this writer's."""
-        self._done = True
+    @asynccontextmanager
+    async def landing(self) -> AsyncIterator[None]:
+        """Around the change that names what was written: whatever becomes of it, nothing is lost or left."""
+        try:
+            yield
+        except S3Error:
+            await self._drop()
+            raise
+        except Fault as fault:
+            # The commit itself may have been made: whether a row names the blob is for the sweep to find out.
+            if self.named and fault.code != STORAGE_FULL:
+                self._ground.written.discard(self.name)
+            else:
+                await self._drop()
+            raise
+        except BaseException:
+            self._ground.written.discard(self.name)
+            raise
         self._ground.written.discard(self.name)
 
     async def discard(self) -> None:
-        if self._done:
-            return
-        self._done = True
-        if self._incoming is not None:
-            await self._ground.outlive(self._incoming.discard())
-        self._ground.written.discard(self.name)
+        # Once it is being committed it is the commit's, which goes on without its caller.
+        if not self.claimed:
+            self.claimed = True
+            await self._ground.outlive(self._drop())
+
+    async def _drop(self) -> None:
+        try:
+            if self._incoming is not None:
+                await self._incoming.discard()
+        except Fault as fault:
+            _log.warning("what was written is left to the sweep", content=self.name.hex(), cause=str(fault))
+        finally:
+            self._ground.written.discard(self.name)
 
     async def _store(self, data: Bytes) -> None:
         if self._incoming is None and len(self._held) + len(data) <= self._ground.inline:

@@ -52,7 +52,10 @@ class Files:
         self.incoming = root / "incoming"
         self.blobs = root / "blobs"
         self._threads = Threads(_THREADS, "blobs")
+        # A sync may take seconds: who writes and reads meanwhile has threads of his own.
+        self._syncers = Threads(_THREADS, "sync")
         self.run = self._threads.run
+        self.sync = self._syncers.run
         self.publisher = Publisher(self.blobs, self.files, self._threads.executor)
         self._spare: list[bytearray] = []
 
@@ -105,6 +108,7 @@ class Files:
             raise unavailable(error, "The blobs cannot be listed") from error
 
     async def close(self) -> None:
+        self._syncers.close()
         self._threads.close()
 
     def path(self, name: bytes) -> Path:
@@ -182,7 +186,7 @@ class FileIncoming:
 
     async def finish(self) -> Blob:
         try:
-            await self._place.run(self._sync)
+            await self._place.sync(self._sync)
             await self._place.publisher.publish(self._path, self._place.path(self._name))
         except OSError as error:
             raise unavailable(error, "The object was not written") from error
