@@ -245,6 +245,9 @@ class Nodes:
         """Extend the lease, and let the node know."""
         if line.closed or not self._may_grant:
             return
+        if line.number in self._fenced:
+            line.close()  # what ran there may run elsewhere by now: it must say hello, and hear everything anew
+            return
         self._heard_of(line.number)
         host = self._ledger.inventory.hosts[line.number]
         if host.lost:

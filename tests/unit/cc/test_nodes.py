@@ -77,6 +77,21 @@ async def test_what_was_to_stop_on_a_fenced_node_has_stopped_and_may_start_elsew
     assert zone.free() == [Resources(4, 4096), Resources(3, 3072)]
 
 
+async def test_a_fenced_nodes_old_line_brings_its_lease_back_to_nobody(zone: AZone) -> None:
+    """A renewal that was long on its way: what ran there may run elsewhere, so only a new hello counts."""
+    first = await zone.join("n1")
+    line = first.line
+    assert line is not None
+    second = await zone.join("n2")
+    await zone.pass_time(25, second)
+    assert zone.cc.nodes.is_fenced(line.number)
+    line.take()
+    zone.cc.nodes.renew(line, 7)
+    assert line.closed
+    assert line.take()[2] is None
+    assert zone.cc.nodes.is_fenced(line.number)
+
+
 async def test_a_superseded_copy_takes_room_until_it_is_gone(zone: AZone) -> None:
     first = await zone.join("n1")
     await zone.run("i-1")
