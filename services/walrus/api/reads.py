@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mallee.aws.protocol.scalars import http_date
 from mallee.walrus.api import CUSTOMER_KEY, OBJECT, Req, s3
 from mallee.walrus.api.conditions import READING, byte_range, check
 from mallee.walrus.api.finding import find
@@ -122,7 +123,8 @@ def _described(call: Call, req: Req, version: Version) -> dict[str, Any]:
         answer["Expiration"] = ends
     for name in _RESPONSES:
         if req.get(name):
-            answer[name.removeprefix("Response")] = req[name]
+            asked = req[name]  # all are texts but one, a time, which an answer carries as a text too
+            answer[name.removeprefix("Response")] = asked if isinstance(asked, str) else http_date(asked)
     return answer
 
 
