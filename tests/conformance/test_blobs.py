@@ -14,9 +14,12 @@ from object_stores import BIN, moto, rclone, walrus
 
 from mallee.kernel.errors import Fault
 from mallee.walrus.front.call import FileRange
+from mallee.walrus.reconcile.garbage import Garbage
 from mallee.walrus.store.blobs import BLOCK, Blob, Blobs, Damaged, Missing
 from mallee.walrus.store.blobs.files import Files
 from mallee.walrus.store.blobs.s3 import OtherS3, S3Place
+from tests.unit.walrus.a_store import BUCKET, a_store
+from tests.unit.walrus.workload import STEPS, judge
 
 LONG = bytes(range(251)) * ((9 << 20) // 251) + b"and a bit"  # nine blocks and a bit: two objects elsewhere
 STORES = {"moto": moto, "rclone": rclone, "walrus": walrus}
@@ -166,3 +169,17 @@ async def test_a_store_that_is_away_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Fault) as caught:
         await OtherS3.start(S3Place("127.0.0.1:1", "blobs", "k", Secret("s" * 8), secure=False))
     assert (caught.value.kind, caught.value.code) == ("unavailable", "blob-store")
+
+
+async def test_the_whole_store_on_each_of_them(blobs: Blobs, tmp_path: Path) -> None:
+    async with a_store(tmp_path / "store", blobs=blobs, durable=True) as store:
+        for done, step in enumerate(STEPS):
+            await judge(store, done)
+            await step.run(store)
+        await judge(store, len(STEPS))
+        await Garbage(store.ground, grace=-1).one_pass()
+        await judge(store, len(STEPS))
+        for entry in (await store.list(BUCKET)).entries:
+            await store.delete(BUCKET, entry.key)
+        await Garbage(store.ground, grace=-1).one_pass()
+        assert await all_names(blobs) == []

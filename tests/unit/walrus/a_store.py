@@ -61,7 +61,8 @@ async def a_store(
     finally:
         await store.rest()
         await db.close()
-        await place.close()
+        if blobs is None:
+            await place.close()
 
 
 async def put(
