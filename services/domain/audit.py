@@ -17,6 +17,8 @@ from typing import Any
 PROVEN = 0.0  # by one snapshot
 TWO_LOOKS = 5.0  # longer than any message is under way between services that are well
 LEFTOVER = 15.0  # what a node was told to destroy
+MOST_TOLD = 1000  # of findings in one answer
+_MOST_LOGGED = 100  # of one look: when a whole zone is wrong, more lines say no more
 LATE = 60.0  # what is under way must be over, or must at least have moved
 
 
@@ -93,7 +95,9 @@ class Doubts:
 def tell(log: Any, doubts: Doubts, findings: Iterable[Finding], now: float) -> None:
     """Take a look in, and tell the log of what it has made certain and of what is over."""
     new, over = doubts.look(findings, now)
-    for found in new:
+    if len(new) > _MOST_LOGGED:
+        log.error("many violations at once", alarm="audit", count=len(new), told=_MOST_LOGGED)
+    for found in new[:_MOST_LOGGED]:
         log.error(
             found.what,
             alarm="audit",
@@ -103,5 +107,5 @@ def tell(log: Any, doubts: Doubts, findings: Iterable[Finding], now: float) -> N
             why=found.why,
             fix=found.fix,
         )
-    for found in over:
+    for found in over[:_MOST_LOGGED]:
         log.info("audit: no longer so", what=found.what, invariant=found.invariant, subject=found.subject)

@@ -9,7 +9,7 @@ from mallee.cc import words
 from mallee.cc.audit.auditor import Auditor
 from mallee.cc.ledger import Ledger
 from mallee.cc.watch import Watch
-from mallee.domain.audit import LEFTOVER
+from mallee.domain.audit import LEFTOVER, MOST_TOLD
 from mallee.rpc import cluster_pb2 as pb
 
 PART = 500  # instances of one message: a few milliseconds
@@ -26,7 +26,7 @@ def instances(ledger: Ledger, watch: Watch) -> Iterator[pb.AuditResponse]:
 def verdict(auditor: Auditor, now: float) -> pb.AuditResponse:
     """What the last look has made certain."""
     return pb.AuditResponse(
-        violations=[words.violation(found) for found in auditor.doubts.violations],
+        violations=[words.violation(found) for found in auditor.doubts.violations[:MOST_TOLD]],
         doubt_seconds=auditor.doubts.wait(now, LEFTOVER),
         end=True,
     )

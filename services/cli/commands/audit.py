@@ -33,6 +33,8 @@ def audit(state: options.State = None, output: options.Output = Format.TABLE) ->
         show(brief, output, none=f"All books agree: {answer['InstanceCount']} instances.")
         for row in rows:
             tell(f"{row['subject']}: {row['what']} {row['why']} {row['fix']}")
+        if (more := answer["ViolationCount"] - len(answer["Violations"])) > 0:
+            tell(f"And {more} more.")
     if rows:
         raise typer.Exit(1)
 

@@ -293,6 +293,21 @@ async def test_the_answer_waits_until_doubts_are_cleared_up(pretend: PretendClou
         await pretend.ask("DescribeAudit", account=await pretend.account())
 
 
+async def test_a_zone_that_is_wrong_as_a_whole_is_told_in_short(pretend: PretendCloud) -> None:
+    held = pretend.clusters["mallee-1a"].report.held
+    for number in range(1100):
+        name = f"i-{number}"
+        held[name] = Held(name, 1, 1, "h-mallee-1a-0", Phase.RUNNING, True, "")
+    with structlog.testing.capture_logs() as said:
+        assert len(await certain(pretend)) == 1100
+    assert len(said) == 101
+    asking = asyncio.ensure_future(pretend.ask("DescribeAudit"))
+    while not asking.done():
+        await pretend.clock.advance(1)
+    answer = await asking
+    assert (len(answer["Violations"]), answer["ViolationCount"]) == (1000, 1100)
+
+
 async def test_every_rule_is_a_metric(pretend: PretendCloud) -> None:
     (one,) = await running(pretend)
     registry = CollectorRegistry()

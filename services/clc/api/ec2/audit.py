@@ -8,7 +8,7 @@ from typing import Any
 from mallee.clc.api.ec2 import ec2
 from mallee.clc.api.ec2.hosts import only_admin
 from mallee.clc.call import Call
-from mallee.domain.audit import Finding
+from mallee.domain.audit import MOST_TOLD, Finding
 
 
 @ec2.action("DescribeAudit", accepts=("DryRun",))
@@ -18,7 +18,8 @@ async def describe_audit(call: Call, req: Mapping[str, Any]) -> dict[str, Any]: 
     verdict = await call.cloud.auditor.verdict()
     states = [(zone, "audited") for zone in verdict.zones] + [(zone, "away") for zone in verdict.away]
     return {
-        "Violations": [_shown(found) for found in verdict.violations],
+        "Violations": [_shown(found) for found in verdict.violations[:MOST_TOLD]],
+        "ViolationCount": len(verdict.violations),
         "Zones": [{"ZoneName": zone, "State": state} for zone, state in sorted(states)],
         "InstanceCount": verdict.instances,
     }
