@@ -14,6 +14,7 @@ from mallee.cli.composition import Post, posts
 from mallee.cli.joining import joined, renew_for_ever
 from mallee.cli.parent import end_with_parent
 from mallee.cli.plan import Plan, members
+from mallee.cli.ports import way_to
 from mallee.cli.running import first_key, serve, world_of
 from mallee.cli.settings import CloudConfig
 from mallee.cli.state import Access, StateFolder
@@ -49,9 +50,12 @@ def post_of(asked: Posting, environ: Mapping[str, str]) -> Post:
     if asked.member:
         return _as_member(asked, environ)
     settings: dict[str, Any] = {}
+    otherwise: dict[str, Any] = {}
     home = joined(asked.folder) if asked.role == "nc" else None
     if home is not None:
         settings |= {"zone": home.zone, "cluster": home.cluster}
+        # The cluster controller, and nodes that send it guests, reach it where it reaches them.
+        otherwise["address"] = f"{way_to(home.cluster.split(',')[0].rpartition(':')[0])}:0"
     if asked.zone:
         settings["zone"] = asked.zone
     if asked.fake_nodes is not None:
@@ -61,7 +65,7 @@ def post_of(asked: Posting, environ: Mapping[str, str]) -> Post:
     name = home.node if home is not None else asked.name or asked.zone or asked.role
     label = asked.role if name == asked.role else f"{asked.role}-{name}"
     folder = asked.folder.service(label)
-    return Post(label, asked.role, name, folder, asked.address, settings)
+    return Post(label, asked.role, name, folder, asked.address, settings, otherwise)
 
 
 async def run_post(asked: Posting, post: Post, environ: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from mallee.cli.plan import HOST, Member, Plan
+from mallee.cli.plan import Member, Plan
 from mallee.cli.state import StateFolder
 from mallee.kernel.clock import Clock
 from mallee.kernel.config import load
@@ -128,12 +128,12 @@ def _clc_settings(plan: Plan, _: Member) -> dict[str, Any]:
 
     clusters = tuple(ClusterConfig(cc.zone, cc.address) for cc in plan.of_role("cc"))
     return {
-        "host": HOST,
+        "host": plan.host,
         "port": plan.ec2_port,
         "region": plan.region,
         "clusters": clusters,
-        "enrolment_address": f"{HOST}:{plan.shape.ports['join']}",
-        "s3": f"http://{HOST}:{plan.s3_port}",
+        "enrolment_address": f"{plan.host}:{plan.shape.ports['join']}",
+        "s3": f"http://{plan.host}:{plan.s3_port}",
     }
 
 
@@ -169,7 +169,7 @@ def _sc_settings(_: Plan, __: Member) -> dict[str, Any]:
 
 def _walrus_settings(plan: Plan, _: Member) -> dict[str, Any]:
     (clc,) = plan.of_role("clc")
-    return {"host": HOST, "port": plan.s3_port, "region": plan.region, "clc": clc.address}
+    return {"host": plan.host, "port": plan.s3_port, "region": plan.region, "clc": clc.address}
 
 
 _SETTINGS: Mapping[str, Callable[[Plan, Member], dict[str, Any]]] = {

@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 
-from mallee.cli.plan import HOST
 from mallee.cli.state import StateFolder
 from mallee.kernel.clock import Clock, SystemClock
 from mallee.kernel.errors import Fault, Kind
@@ -60,7 +59,7 @@ async def ask(folder: StateFolder, label: str, address: str, cloud: str) -> None
                 fix="Name one that `mallee status` shows, or give its --address.",
                 code="unknown-service",
             )
-        address = f"{HOST}:{shape.ports[label]}"
+        address = f"{shape.listen}:{shape.ports[label]}"
     me = Identity(cloud, role, name or role)
     channel = transport_of(folder.keys, cloud, SystemClock()).connect(me, address, expect=role)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 import msgspec
 
@@ -12,7 +13,6 @@ from mallee.cli import ports
 from mallee.cli.state import Shape
 from mallee.kernel.errors import Fault, Kind
 
-HOST = "127.0.0.1"
 EC2_PORT = 8773
 LEASE_SECONDS, LONGEST_LEASE = 10.0, 60.0
 OWN_PROCESS_UP_TO = 4  # fake nodes of a zone; more of them share one node controller
@@ -28,6 +28,7 @@ class Member:
         zone: empty for what serves all of them.
         nodes: how many fake nodes a node controller holds.
         port: of its gRPC server.
+        host: where it listens.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Member:
     zone: str
     nodes: int
     port: int
+    host: str
 
     @property
     def own_name(self) -> str:
@@ -49,7 +51,7 @@ class Member:
 
     @property
     def address(self) -> str:
-        return f"{HOST}:{self.port}"
+        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,11 @@ class Plan:
     def lease_seconds(self) -> float:
         """What suits so many nodes on one machine: 10 for up to a hundred, 60 for six hundred and more."""
         return max(LEASE_SECONDS, min(LONGEST_LEASE, self.shape.zones * self.shape.nodes / 10))
+
+    @property
+    def host(self) -> str:
+        """Where everything listens."""
+        return self.shape.listen
 
     @property
     def ec2_port(self) -> int:
@@ -92,6 +99,7 @@ class Wish:
     node_memory_mib: int | None = None
     instant: bool | None = None
     hypervisor: str | None = None
+    listen: str | None = None
 
 
 def zone_name(region: str, number: int) -> str:
@@ -117,10 +125,11 @@ def shape_of(wish: Wish, kept: Shape | None) -> Shape:
     )
     asked = {
         name: value
-        for name in ("zones", "nodes", "node_vcpus", "node_memory_mib", "instant", "hypervisor")
+        for name in ("zones", "nodes", "node_vcpus", "node_memory_mib", "instant", "hypervisor", "listen")
         if (value := getattr(wish, name)) is not None
     }
     shape = msgspec.structs.replace(before, **asked)
+    _check_listen(shape.listen)
     for name, low, high in (
         ("zones", 1, 26),
         ("nodes", 1, 10_000),
@@ -160,6 +169,22 @@ def shape_of(wish: Wish, kept: Shape | None) -> Shape:
     return shape
 
 
+def _check_listen(host: str) -> None:
+    """One address of this machine: where a service listens is also what the others, and joining nodes, are told."""
+    try:
+        address = IPv4Address(host)
+    except ValueError:
+        address = None
+    if address is None or address.is_unspecified or not ports.is_free(0, host):
+        raise Fault(
+            Kind.INVALID,
+            f"--listen {host} is no address of this machine.",
+            why="Services listen there, and other machines are told to reach them there.",
+            fix="Give one IPv4 address that `ip address` shows; 127.0.0.1 keeps everything on this machine.",
+            code="bad-option",
+        )
+
+
 def plan(shape: Shape, region: str, wish: Wish, offer: str) -> Plan:
     """Names and ports of every service.
 
@@ -171,21 +196,22 @@ def plan(shape: Shape, region: str, wish: Wish, offer: str) -> Plan:
     """
     names = ["join", *(name for name, *_ in _posts(shape, region))]
     kept, chosen = shape.ports, dict[str, int]()
+    host = shape.listen
     public = wish.port if wish.port is not None else kept.get("ec2", EC2_PORT)
-    chosen["ec2"] = ports.claim(public, HOST, offer=offer)
+    chosen["ec2"] = ports.claim(public, host, offer=offer)
     # A cloud that began at any free port has no use for the well-known one of S3.
     s3 = kept.get("s3", 0 if public == 0 else chosen["ec2"] + 1)
     for name, wanted in [("s3", s3), *((name, kept.get(name, 0)) for name in names)]:
         taken = frozenset(chosen.values())
-        usable = wanted and wanted not in taken and ports.is_free(wanted, HOST)
-        chosen[name] = wanted if usable else ports.any_free(HOST, besides=taken)
+        usable = wanted and wanted not in taken and ports.is_free(wanted, host)
+        chosen[name] = wanted if usable else ports.any_free(host, besides=taken)
     shape = msgspec.structs.replace(shape, ports=kept | chosen)
     return Plan(shape, region, members(shape, region))
 
 
 def members(shape: Shape, region: str) -> tuple[Member, ...]:
     """The services of a cloud whose ports are chosen, in the order in which they start."""
-    return tuple(Member(*post, shape.ports[post[0]]) for post in _posts(shape, region))
+    return tuple(Member(*post, shape.ports[post[0]], shape.listen) for post in _posts(shape, region))
 
 
 def _posts(shape: Shape, region: str) -> Iterator[tuple[str, str, str, int]]:

@@ -39,6 +39,16 @@ def any_free(host: str = "127.0.0.1", *, besides: frozenset[int] = frozenset()) 
             probe.close()
 
 
+def way_to(host: str) -> str:
+    """The address of this machine from which it reaches `host`; loopback where it reaches nobody."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 9))  # nothing is sent
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
+
+
 def next_free(port: int, host: str = "127.0.0.1") -> int:
     """The first free port above `port`."""
     for candidate in range(port + 1, 65536):

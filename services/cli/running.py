@@ -17,7 +17,7 @@ import structlog
 
 from mallee.cli import health
 from mallee.cli.composition import Post, World, make, posts
-from mallee.cli.plan import HOST, Plan, Wish, plan, shape_of
+from mallee.cli.plan import Plan, Wish, plan, shape_of
 from mallee.cli.settings import CloudConfig
 from mallee.cli.state import Access, StateFolder
 from mallee.kernel import log
@@ -207,8 +207,8 @@ async def _announce(
     await health.nodes_came(transport, config.name, zones, clock, patience=PATIENCE)
     first = first_key(request.folder.service("clc"))
     access = Access(
-        endpoint=f"http://{HOST}:{planned.ec2_port}",
-        s3_endpoint=f"http://{HOST}:{planned.s3_port}",
+        endpoint=f"http://{planned.host}:{planned.ec2_port}",
+        s3_endpoint=f"http://{planned.host}:{planned.s3_port}",
         region=planned.region,
         zones=planned.zones,
         pids=request.folder.pids(),

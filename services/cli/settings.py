@@ -13,7 +13,7 @@ class CloudConfig:
         name: the trust domain of the services' certificates; a DNS label.
         log_level: debug, info, warning or error.
         log_json: one JSON object a line, for machines; else text for people.
-        zones, nodes, node_vcpus, node_memory_mib, instant, port, hypervisor: as the options of `mallee up`, which
+        zones, nodes, node_vcpus, node_memory_mib, instant, port, hypervisor, listen: as the options of `mallee up`, which
             take precedence.
         endpoint, s3_endpoint: as clients reach them, where that is not where they listen; for a CLC
             that stands alone, e.g. behind a container's published port.
@@ -29,5 +29,6 @@ class CloudConfig:
     instant: bool | None = None
     port: int | None = None
     hypervisor: str | None = None
+    listen: str | None = None
     endpoint: str = ""
     s3_endpoint: str = ""

@@ -44,6 +44,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         instant: fake guests change state at once.
         ports: of each service by its name, chosen at the first start.
         hypervisor: `fake`, or `libvirt`: then this machine is the one node.
+        listen: the address of this machine where everything answers.
     """
 
     zones: int
@@ -54,6 +55,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     instant: bool
     ports: dict[str, int]
     hypervisor: str = "fake"
+    listen: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)

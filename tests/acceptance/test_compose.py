@@ -14,7 +14,6 @@ import msgspec
 import pytest
 
 from mallee.cli.client import Cloud
-from mallee.cli.plan import HOST
 from mallee.cli.ports import any_free
 from mallee.cli.state import Access
 from mallee.cli.story import Story
@@ -83,7 +82,7 @@ async def test_the_story_in_containers(docker: Docker) -> None:
         access = msgspec.json.decode(
             _compose(docker, "exec", "-T", "clc", "mallee", "env", "--format", "json", **env), type=Access
         )
-        assert access.endpoint == f"http://{HOST}:{port}"
+        assert access.endpoint == f"http://127.0.0.1:{port}"
         assert access.zones == ["mallee-1a", "mallee-1b"]
 
         lines = await asyncio.to_thread(_tell, Cloud(access))

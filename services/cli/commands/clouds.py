@@ -64,6 +64,13 @@ def up(
     ] = None,
     node_vcpus: Annotated[int | None, typer.Option(help="Of each fake node. [default: 128]")] = None,
     node_memory: Annotated[int | None, typer.Option(help="Of each fake node, MiB. [default: 524288]")] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of this machine, where other machines can reach everything. [default: 127.0.0.1]",
+        ),
+    ] = None,
     config: Config = None,
     database: Annotated[
         str, typer.Option(metavar="URL", help="The cloud controller's. [default: SQLite]")
@@ -88,7 +95,7 @@ def up(
     from mallee.cli.running import Request
     from mallee.cli.running import up as run_cloud
 
-    wish = Wish(port, zones, nodes, node_vcpus, node_memory, instant, hypervisor)
+    wish = Wish(port, zones, nodes, node_vcpus, node_memory, instant, hypervisor, listen)
     request = Request(StateFolder.find(state), wish, config, database, processes)
     asked = state is not None
 

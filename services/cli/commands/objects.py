@@ -11,7 +11,6 @@ import typer
 
 from mallee.cli import options
 from mallee.cli.output import Format, show, size
-from mallee.cli.plan import HOST
 from mallee.cli.settings import CloudConfig
 from mallee.cli.state import StateFolder
 from mallee.kernel.errors import Fault, Kind
@@ -57,7 +56,7 @@ async def _ask(folder: StateFolder, accounts: Sequence[Any]) -> list[dict[str, A
         )
     cloud = load(CloudConfig, "cloud", None, os.environ).name
     transport = transport_of(folder.keys, cloud, SystemClock())
-    address = f"{HOST}:{shape.ports['walrus']}"
+    address = f"{shape.listen}:{shape.ports['walrus']}"
     channel = transport.connect(Identity(cloud, "clc", "clc"), address, expect="walrus")
     try:
         stub, rows = ObjectServiceStub(channel), []

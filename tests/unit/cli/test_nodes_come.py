@@ -69,5 +69,5 @@ async def test_who_has_not_come_is_named() -> None:
 
 @pytest.mark.parametrize("nodes", [1, 3])
 def test_the_plan_calls_nodes_as_they_call_themselves(nodes: int) -> None:
-    member = Member("nc-z-node", "nc", "z", nodes, 1)
+    member = Member("nc-z-node", "nc", "z", nodes, 1, "127.0.0.1")
     assert member.node_names == NcConfig(fake_nodes=nodes).node_names(member.own_name)

@@ -142,3 +142,16 @@ def test_many_nodes_on_one_machine_have_leases_that_outlast_its_start(tmp_path: 
     own = "[cc]\nlease_seconds = 20\nrenew_seconds = 5\n[nc]\nlease_seconds = 20\n"
     assert leases(tmp_path, 200, own) == {20.0, 5.0}
     assert leases(tmp_path, 200, "[cc]\nlease_seconds = 8\n") == {8.0, 3.0, 40.0}
+
+
+def test_everything_listens_where_it_was_told_and_nowhere_else() -> None:
+    assert SHAPE.listen == "127.0.0.1"
+    shape = planned(shape_of(Wish(listen="127.0.0.2"), SHAPE), Wish(port=0))
+    assert {member.host for member in members(shape, "mallee-1")} == {"127.0.0.2"}
+    assert shape_of(Wish(), shape).listen == "127.0.0.2"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", "::1", ""])
+def test_an_address_that_others_cannot_be_told_is_refused(host: str) -> None:
+    with pytest.raises(Fault, match="no address of this machine"):
+        shape_of(Wish(listen=host), None)
