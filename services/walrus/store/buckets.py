@@ -15,6 +15,7 @@ from mallee.walrus.store.rows import bucket_of, config, pack_config
 
 _BELOW_NAMES, _ABOVE_NAMES = " ", "\x7f"  # a bucket's name is lower-case letters, digits, dots and dashes
 _UPLOADS_AT_ONCE = 1000
+_KEPT = 10_000  # buckets that are remembered
 
 
 def known(tx: Tx, name: str) -> BucketRow:
@@ -63,7 +64,17 @@ class Buckets(Room):
 
     async def head_bucket(self, name: str) -> Bucket:
         """Raises S3Error NoSuchBucket."""
-        return bucket_of(await self.ground.db.read(lambda tx: known(tx, name)))
+        ground = self.ground
+        kept = ground.buckets.get(name)
+        if kept is not None:
+            return kept
+        changes = ground.bucket_changes
+        found = bucket_of(await ground.db.read(lambda tx: known(tx, name)))
+        if changes == ground.bucket_changes:  # else a change overtook this read, which may be of before it
+            if len(ground.buckets) >= _KEPT:
+                ground.buckets.clear()
+            ground.buckets[name] = found
+        return found
 
     async def list_buckets(
         self, owner: str, *, prefix: str = "", after: str = "", limit: int = 10_000
@@ -98,6 +109,7 @@ class Buckets(Room):
             uploads.forget_bucket(tx, row.number)
             usage.end(tx, row.number)
             buckets.remove(tx, row.number)
+            tx.on_commit(lambda: self.ground.forget_bucket(name))
 
         await self.ground.db.transact(work)
 
@@ -112,6 +124,7 @@ class Buckets(Room):
             else:
                 documents[name] = document
             buckets.set_config(tx, row.number, pack_config(documents))
+            tx.on_commit(lambda: self.ground.forget_bucket(bucket))
 
         await self.ground.db.transact(work)
 
@@ -126,6 +139,7 @@ class Buckets(Room):
                     "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.",
                 )
             buckets.set_versioning(tx, row.number, versioning, object_lock=row.object_lock)
+            tx.on_commit(lambda: self.ground.forget_bucket(bucket))
 
         await self.ground.db.transact(work)
 
@@ -139,6 +153,7 @@ class Buckets(Room):
                     "InvalidBucketState", "Versioning must be 'Enabled' on the bucket to apply a Object Lock."
                 )
             buckets.set_versioning(tx, row.number, row.versioning, object_lock=True)
+            tx.on_commit(lambda: self.ground.forget_bucket(bucket))
 
         await self.ground.db.transact(work)
 

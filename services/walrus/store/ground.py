@@ -15,6 +15,7 @@ from mallee.kernel.db import Database
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.secrets_box import SecretsBox
 from mallee.walrus.store.blobs import Blobs
+from mallee.walrus.store.documents import Bucket
 from mallee.walrus.store.metrics import StoreMetrics
 
 T = TypeVar("T")
@@ -32,6 +33,8 @@ class Ground:
         inline: contents of so many stored bytes or fewer are kept in the database.
         written: names of contents that are being written, which no row names yet.
         read: names of contents that are being read, and how often.
+        buckets: as they were read, by name. Every request asks for its bucket, and this process is the
+            only one that changes any.
     """
 
     db: Database
@@ -43,7 +46,14 @@ class Ground:
     metrics: StoreMetrics = field(default_factory=StoreMetrics)
     written: set[bytes] = field(default_factory=set)
     read: Counter[bytes] = field(default_factory=Counter)
+    buckets: dict[str, Bucket] = field(default_factory=dict)
+    bucket_changes: int = 0
     _running: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def forget_bucket(self, name: str) -> None:
+        """It has changed, durably."""
+        self.bucket_changes += 1
+        self.buckets.pop(name, None)
 
     def now_ms(self) -> int:
         return int(self.clock.now().timestamp() * 1000)
