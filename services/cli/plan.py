@@ -130,19 +130,7 @@ def shape_of(wish: Wish, kept: Shape | None) -> Shape:
     }
     shape = msgspec.structs.replace(before, **asked)
     _check_listen(shape.listen)
-    for name, low, high in (
-        ("zones", 1, 26),
-        ("nodes", 1, 10_000),
-        ("node_vcpus", 1, 1 << 20),
-        ("node_memory_mib", 16, 1 << 40),
-    ):
-        if not low <= getattr(shape, name) <= high:
-            raise Fault(
-                Kind.INVALID,
-                f"--{name.replace('_mib', '').replace('_', '-')} {getattr(shape, name)} is out of range.",
-                fix=f"Give {low} to {high:,}.",
-                code="bad-option",
-            )
+    _check_numbers(shape)
     if kept is not None and shape.hypervisor != kept.hypervisor:
         raise Fault(
             Kind.CONFLICT,
@@ -167,6 +155,22 @@ def shape_of(wish: Wish, kept: Shape | None) -> Shape:
                 code="cloud-would-shrink",
             )
     return shape
+
+
+def _check_numbers(shape: Shape) -> None:
+    for name, low, high in (
+        ("zones", 1, 26),
+        ("nodes", 1, 10_000),
+        ("node_vcpus", 1, 1 << 20),
+        ("node_memory_mib", 16, 1 << 40),
+    ):
+        if not low <= getattr(shape, name) <= high:
+            raise Fault(
+                Kind.INVALID,
+                f"--{name.replace('_mib', '').replace('_', '-')} {getattr(shape, name)} is out of range.",
+                fix=f"Give {low} to {high:,}.",
+                code="bad-option",
+            )
 
 
 def _check_listen(host: str) -> None:
