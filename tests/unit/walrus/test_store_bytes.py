@@ -241,3 +241,16 @@ async def test_memory_does_not_grow_with_the_object(store: Store) -> None:
         assert len(writing._held) <= 32 * 1024
     await store.commit(BUCKET, "k", writing, NewObject(OWNER))
     assert (await store.find(BUCKET, "k")).size == 64 * MIB
+
+
+async def test_what_is_not_ours_is_left_alone(store: Store, clock: ManualClock) -> None:
+    place = store.ground.blobs
+    assert isinstance(place, Files)
+    (place.blobs / "lost+found").mkdir()
+    (place.blobs / "note.txt").write_text("mine")
+    (place.blobs / "0000000").mkdir()
+    (place.blobs / "0000000/also-mine").write_text("mine")
+    await clock.advance(3600)
+    await Orphans(store.ground).one_pass()
+    assert (place.blobs / "note.txt").exists()
+    assert (place.blobs / "0000000/also-mine").exists()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sqlite3
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,10 @@ import pytest
 from mallee.kernel.db.sqlite import Sqlite
 from mallee.kernel.entropy import SeededEntropy
 from mallee.kernel.errors import STORAGE_FULL, Fault
-from mallee.walrus.store import Files, Store
-from tests.unit.walrus.a_store import a_store
+from mallee.walrus.store import Encryption, Files, Store
+from tests.unit.walrus.a_store import BUCKET, a_store, put
 from tests.unit.walrus.faulty_files import Countdown, Troubled, Volatile, failing
-from tests.unit.walrus.workload import STEPS, judge, left_over, state_of, sweep
+from tests.unit.walrus.workload import LARGE, STEPS, judge, left_over, state_of, sweep
 
 
 def nothing_is_coming_in(store: Store) -> bool:
@@ -134,3 +137,29 @@ async def test_power_is_cut_at_each_call(tmp_path: Path, share: float) -> None:
             await sweep(store)
             await judge(store, done)
             assert await left_over(store) == set()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+async def test_a_really_full_disk(small_disk: Path) -> None:
+    """An object that does not fit leaves nothing behind, and what fits still fits."""
+    async with a_store(small_disk / "store") as store:
+        await put(store, "before", LARGE)
+        for encryption in (None, Encryption()):
+            with pytest.raises(Fault) as caught:
+                await put(store, "too-large", bytes(20_000_000), encryption=encryption)
+            assert caught.value.code == STORAGE_FULL
+            assert nothing_is_coming_in(store)
+        await put(store, "after", LARGE)
+        assert [entry.key for entry in (await store.list(BUCKET)).entries] == ["after", "before"]
+        assert await state_of(store, "before") == LARGE
+        assert await left_over(store) == set()

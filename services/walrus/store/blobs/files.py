@@ -11,6 +11,7 @@ syncing and cold reading are done in threads: the loop never waits for the disk.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from os import dup
@@ -27,6 +28,7 @@ _THREADS = 8
 _SPARE = 8  # buffers that are kept for the next reader
 _SPAN = 4  # blocks that are verified, then sent as one piece
 _SLICE = 7  # digits of a name that name its folder
+_NAME = re.compile("[0-9a-f]{32}")  # whatever else lies there is none of ours
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -103,7 +105,7 @@ class Files:
         try:
             for folder in sorted(await self.run(self.files.names, self.blobs)):
                 inside = await self.run(self._names_in, self.blobs / folder)
-                yield [bytes.fromhex(name) for name in inside]
+                yield [bytes.fromhex(name) for name in inside if _NAME.fullmatch(name)]
         except OSError as error:
             raise unavailable(error, "The blobs cannot be listed") from error
 
@@ -117,10 +119,10 @@ class Files:
         return self.blobs / text[:_SLICE] / text
 
     def _prepare(self, root: Path) -> None:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.incoming, self.blobs):
+        missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+        for folder in (*reversed(missing), self.incoming, self.blobs):
             self.files.make_folder(folder)
-        self.files.fsync_folder(root)
+            self.files.fsync_folder(folder.parent)
         for name in self.files.names(self.incoming):
             self.files.unlink(self.incoming / name)
 
@@ -161,10 +163,9 @@ class Files:
                 self.publisher.forget(folder)
 
     def _names_in(self, folder: Path) -> list[str]:
-        try:
+        with suppress(FileNotFoundError, NotADirectoryError):
             return self.files.names(folder)
-        except FileNotFoundError:
-            return []
+        return []
 
 
 class FileIncoming:

@@ -9,6 +9,7 @@ The client blocks, so it is called in threads.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
@@ -28,6 +29,7 @@ _BLOCKS = 8  # in one object
 _SIZE = _BLOCKS * BLOCK
 _THREADS = 8
 _AT_ONCE = 1000
+_NAME = re.compile("[0-9a-f]{32}")
 _FULL = {"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage"}
 
 
@@ -168,7 +170,7 @@ class OtherS3:
             self.place.bucket, prefix=prefix or None, start_after=after or None
         ):
             name = str(each.object_name).removeprefix(prefix).rstrip("/")
-            if len(name) == 32 and all(digit in "0123456789abcdef" for digit in name):
+            if _NAME.fullmatch(name):
                 found.append(name)
             if len(found) == _AT_ONCE:
                 break
