@@ -13,14 +13,21 @@ dmesg -n 3
 while read -r module; do insmod "/lib/modules/$module" 2>/dev/null; done </lib/modules/order
 ip link set lo up
 
-# One request to the metadata service: METHOD PATH HEADER. Its body, if the answer is 200.
+# One request to the metadata service: METHOD PATH HEADER. Its body, if the answer is 200. A host that is
+# busy is asked again, for a guest without its key is of no use to anybody.
 metadata() {
-    printf '%s %s HTTP/1.0\r\nHost: 169.254.169.254\r\n%s\r\n\r\n' "$1" "$2" "$3" |
-        nc -w 3 169.254.169.254 80 2>/dev/null | {
-        read -r _ status _
-        while read -r line && [ "$line" != "$(printf '\r')" ]; do :; done
-        [ "$status" = 200 ] && cat
-    }
+    for _ in 1 2 3 4 5 6; do
+        printf '%s %s HTTP/1.0\r\nHost: 169.254.169.254\r\n%s\r\n\r\n' "$1" "$2" "$3" |
+            nc -w 5 169.254.169.254 80 >/tmp/answer 2>/dev/null
+        status=
+        {
+            read -r _ status _
+            while read -r line && [ "$line" != "$(printf '\r')" ]; do :; done
+            [ "$status" = 200 ] && cat
+        } </tmp/answer
+        [ -n "$status" ] && return
+        sleep 1
+    done
 }
 
 configure() {
