@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
+from threading import Lock
 from typing import Any, Final, cast
 
 from mallee.aws.model import Model, Shape
@@ -54,6 +55,8 @@ class Writer:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._functions: dict[tuple[str, str], str] = {}
+        # Answers are also rendered in the threads of a database: whoever comes second waits for the whole function.
+        self._compiling = Lock()
         self._names: dict[str, Any] = {
             "Fragment": Fragment,
             "unsafe": scalars.unsafe,
@@ -69,7 +72,8 @@ class Writer:
 
     def content(self, shape: Shape) -> Write:
         """A function that puts, piece by piece, what stands between the tags of a value."""
-        write: Write = self._names[self._compound(shape, "")]
+        with self._compiling:
+            write: Write = self._names[self._compound(shape, "")]
         return write
 
     def element(self, shape: Shape, path: str) -> Callable[[Any], Fragment]:
