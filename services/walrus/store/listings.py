@@ -15,7 +15,7 @@ from mallee.walrus.store import versioning
 from mallee.walrus.store.buckets import known
 from mallee.walrus.store.documents import NULL, Page, Upload, UploadsPage
 from mallee.walrus.store.ground import Room
-from mallee.walrus.store.rows import listed_of, moment, upload_document
+from mallee.walrus.store.rows import listed_of, moment, upload_document, utf8
 from mallee.walrus.store.walking import Walk, Walked, above, start
 
 _BEFORE_ALL = -(1 << 62)  # of all ranks
@@ -31,7 +31,7 @@ class Listings(Room):
         self, bucket: str, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
     ) -> Page:
         """Objects by key, from behind `after` (a key, or a common prefix that was given). Raises S3Error NoSuchBucket."""
-        below, roll, behind = prefix.encode(), delimiter.encode(), after.encode()
+        below, roll, behind = utf8(prefix), utf8(delimiter), utf8(after)
         high = above(below)
 
         def work(tx: Tx) -> Walked:
@@ -68,7 +68,7 @@ class Listings(Room):
 
         Without `after_version` the page begins at the next key. Raises S3Error NoSuchBucket.
         """
-        below, roll, behind = prefix.encode(), delimiter.encode(), after.encode()
+        below, roll, behind = utf8(prefix), utf8(delimiter), utf8(after)
         high = above(below)
 
         def work(tx: Tx) -> Walked:
@@ -109,7 +109,7 @@ class Listings(Room):
         limit: int = 1000,
     ) -> UploadsPage:
         """Open uploads by key, then by time. Raises S3Error NoSuchBucket."""
-        below, roll, behind = prefix.encode(), delimiter.encode(), after.encode()
+        below, roll, behind = utf8(prefix), utf8(delimiter), utf8(after)
         high = above(below)
 
         def work(tx: Tx) -> Walked:

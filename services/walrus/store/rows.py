@@ -59,13 +59,18 @@ upload_document: Callable[[bytes], UploadDocument] = msgspec.msgpack.Decoder(Upl
 
 def key_bytes(key: str) -> bytes:
     """As the database keeps it. Raises S3Error InvalidURI, KeyTooLongError."""
-    try:
-        found = key.encode()
-    except UnicodeEncodeError as error:
-        raise S3Error("InvalidURI") from error
+    found = utf8(key)
     if len(found) > _LONGEST_KEY:
         raise S3Error("KeyTooLongError", Size=str(len(found)), MaxSizeAllowed=str(_LONGEST_KEY))
     return found
+
+
+def utf8(text: str) -> bytes:
+    """Raises S3Error InvalidURI for a lone surrogate."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise S3Error("InvalidURI") from error
 
 
 def pack_texts(texts: Mapping[str, str]) -> bytes:

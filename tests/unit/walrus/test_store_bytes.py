@@ -243,6 +243,20 @@ async def test_memory_does_not_grow_with_the_object(store: Store) -> None:
     assert (await store.find(BUCKET, "k")).size == 64 * MIB
 
 
+async def test_what_could_not_be_discarded_is_swept(store: Store, clock: ManualClock) -> None:
+    place = store.ground.blobs
+    assert isinstance(place, Files)
+    stuck = store.ground.new_name()
+    (place.incoming / stuck.hex()).write_bytes(b"left")
+    writing = await store.begin(len(LARGE))
+    await writing.write(LARGE)
+    await clock.advance(3600)
+    await Orphans(store.ground).one_pass()
+    assert place.files.names(place.incoming) == [writing.name.hex()], "an upload may take its time"
+    await store.commit(BUCKET, "slow", writing, NewObject(OWNER))
+    assert await get(store, "slow") == LARGE
+
+
 async def test_what_is_not_ours_is_left_alone(store: Store, clock: ManualClock) -> None:
     place = store.ground.blobs
     assert isinstance(place, Files)

@@ -103,8 +103,9 @@ class Files:
 
     async def names(self) -> AsyncIterator[list[bytes]]:
         try:
-            for folder in sorted(await self.run(self.files.names, self.blobs)):
-                inside = await self.run(self._names_in, self.blobs / folder)
+            folders = [self.blobs / name for name in sorted(await self.run(self.files.names, self.blobs))]
+            for folder in (self.incoming, *folders):
+                inside = await self.run(self._names_in, folder)
                 yield [bytes.fromhex(name) for name in inside if _NAME.fullmatch(name)]
         except OSError as error:
             raise unavailable(error, "The blobs cannot be listed") from error
@@ -153,9 +154,9 @@ class Files:
         verify(blob, block, view[:got])
 
     def _remove(self, names: Sequence[bytes]) -> None:
-        for name in names:
+        for path in (path for name in names for path in (self.path(name), self.incoming / name.hex())):
             with suppress(FileNotFoundError):
-                self.files.unlink(self.path(name))
+                self.files.unlink(path)
         for folder in {self.path(name).parent for name in names}:
             # Whoever publishes into it just now makes it again.
             with suppress(OSError):
