@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types imports unit bench lock wheelhouse clean
+.PHONY: help demo test check lint types imports unit sim sim-long bench lock wheelhouse clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -28,6 +28,15 @@ imports: .venv/developed
 
 unit: .venv/developed
 	$(BIN)/pytest -q tests/unit tests/style/test_house.py
+
+SEEDS ?= 2000
+FIRST ?= 0
+sim: .venv/developed ## The whole cloud in virtual time: SEEDS=2000 schedules of faults, or SEED=17 told line by line
+	@if [ -n "$(SEED)" ]; then $(BIN)/python -m tests.sim --seed $(SEED); \
+	else $(BIN)/python -m tests.sim --seeds $(FIRST)..$$(($(FIRST) + $(SEEDS) - 1)) --jobs $$(nproc); fi
+
+sim-long: ## 100,000 schedules, some hours
+	@$(MAKE) sim SEEDS=100000
 
 bench: .venv/developed ## Run the benches beside moto_server; prints medians and ratios
 	$(BIN)/pip install -q --require-hashes -r packaging/requirements-bench.lock
