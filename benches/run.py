@@ -22,6 +22,7 @@ WHOLE = (
     ("ec2_requests.py",),
     ("ec2_requests.py", "--flat", "1000,100000"),
     ("startup.py", "--fleet", "100000"),
+    ("s3_requests.py",),
 )
 QUICK = (
     ("wire.py",),
@@ -29,6 +30,7 @@ QUICK = (
     ("startup.py",),
     ("durable_runs.py", "--instances", "1600", "--rounds", "2"),
     ("ec2_requests.py", "--fleet", "1000", "--rounds", "3"),
+    ("s3_requests.py", "--rounds", "3", "--small", "100", "--large", "2", "--keys", "100000"),
 )
 
 

@@ -141,3 +141,22 @@ def test_the_object_store_comes_back_and_has_everything(apart: TestCloud, s3: An
     assert statuses <= {403, 503}
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 20
     assert len(s3.get_object(Bucket=bucket, Key="k7")["Body"].read()) == 30_000
+
+
+@pytest.mark.parametrize("apart", ["processes"], indirect=True)
+def test_who_hangs_up_is_not_read_to(apart: TestCloud, s3: Any, bucket: str) -> None:
+    """The door stops reading from the object store when nobody takes what it reads."""
+    import socket
+
+    s3.put_object(Bucket=bucket, Key="large", Body=bytes(200 * MIB))
+    link = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "large"})
+    host, port = apart.access.endpoint.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as line:
+        line.sendall(f"GET {link.partition(port)[2]} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        assert line.recv(4096).startswith(b"HTTP/1.1 200")
+    log = apart.folder.logs / "walrus.log"
+    ends, told = CLOCK.monotonic() + 20, ""
+    while not told and CLOCK.monotonic() < ends:
+        lines = log.read_text().splitlines()
+        told = next((each for each in lines if "GetObject" in each and "key=large" in each), "")
+    assert "code=Disconnected" in told

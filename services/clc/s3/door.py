@@ -7,6 +7,7 @@ asks for it. Nothing is kept, repeated or followed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -66,10 +67,10 @@ class Door:
             await self._session.close()
 
     async def _carry(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = _Body(receive)
         headers = self._headers(scope)
         expects = headers.pop("expect", "").lower() == "100-continue"
         comes = any(name in {b"content-length", b"transfer-encoding"} for name, _ in scope["headers"])
+        body = _Body(receive, comes=comes)
         started = False
         try:
             async with self._client().request(
@@ -85,6 +86,8 @@ class Door:
                 if scope["method"] != "HEAD":
                     async for block in answer.content.iter_chunked(_BLOCK):
                         await send({"type": "http.response.body", "body": block, "more_body": True})
+                        if body.hung_up():
+                            return  # nobody reads: leaving here hangs up on the object store too
                 await send({"type": "http.response.body", "body": b""})
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if body.gone:
@@ -93,6 +96,8 @@ class Door:
                 raise  # the head is out: the connection is cut, so nobody takes the answer for whole
             _log.warning("the object store cannot be reached", address=self._address, why=repr(error))
             await _unavailable(scope, send)
+        finally:
+            await body.close()
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -128,8 +133,10 @@ class Door:
 class _Body:
     """The request's body on its way through."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, *, comes: bool) -> None:
         self._receive = receive
+        self._whole = not comes
+        self._waiting: asyncio.Task[None] | None = None
         self.gone = False  # the client went away
 
     async def blocks(self) -> AsyncIterator[bytes]:
@@ -142,7 +149,27 @@ class _Body:
             if block:
                 yield block
             if not message.get("more_body", False):
+                self._whole = True
                 return
+
+    def hung_up(self) -> bool:
+        """Whether the client went away while it was answered; asked now and then.
+
+        After a whole body nothing can come but the end of the connection.
+        """
+        if self._whole and self._waiting is None:
+            self._waiting = asyncio.create_task(self._wait_for_end())
+        return self._waiting is not None and self._waiting.done()
+
+    async def _wait_for_end(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def close(self) -> None:
+        """Listen no more."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            await asyncio.wait((self._waiting,))
 
 
 def _start(answer: aiohttp.ClientResponse) -> dict[str, Any]:

@@ -84,7 +84,8 @@ def exports(access: Access) -> str:
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
     lines += [
         "unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL_S3",
-        f"# One endpoint serves EC2, IAM, STS and S3. The object store's own, for bulk data: {access.s3_endpoint}",
+        "# One endpoint serves EC2, IAM, STS and S3."
+        + (f" The object store's own, for bulk data: {access.s3_endpoint}" if access.s3_endpoint else ""),
         "# For `aws ec2 migrate-instances` once run: mallee configure",
     ]
     return "\n".join(lines) + "\n"
