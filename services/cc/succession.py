@@ -115,6 +115,9 @@ class Candidate:
             ) as fault:  # a port that is in use, a database that went away: the next try is a new one
                 _log.warning("the zone could not be taken over yet", why=str(fault))
                 await self._clock.sleep(LOOK)
+            except Exception:  # noqa: BLE001 - nobody would stand by any more; it is logged whole, and tried again
+                _log.exception("a mistake of ours while standing by")
+                await self._clock.sleep(LOOK)
             else:
                 _log.warning("another process has taken the zone over: standing by")
                 await self._abdicate()

@@ -107,6 +107,21 @@ async def test_who_stands_by_takes_over_in_silence_and_the_other_stands_by_when_
     assert second.controller is not None
 
 
+async def test_it_stands_by_whatever_went_wrong_once(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = await line.join("a"), await line.join("b")
+    hang(first)
+    with monkeypatch.context() as patch:
+        patch.setattr(ClusterController, "start", broken)
+        await line.clock.advance(2 * SILENCE)
+        assert second.controller is None
+    await line.clock.advance(SILENCE)
+    assert second.controller is not None
+
+
+async def broken(_controller: ClusterController) -> None:
+    raise LookupError("a mistake of ours")
+
+
 async def test_a_process_follows_itself_at_once(line: Line) -> None:
     first = await line.join("a")
     hang(first)
