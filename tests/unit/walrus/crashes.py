@@ -52,6 +52,8 @@ async def work(folder: Path, trouble: Countdown, told: int) -> None:
     files = Troubled(lambda name: tell(name) if trouble.armed else None)
     async with a_store(folder, files=files, clock=clock, entropy=entropy, durable=True) as store:
         trouble.armed = True
+        assert isinstance(store.ground.blobs, Files)
+        store.ground.blobs.flush_every = 100_000
         for step in STEPS:
             await step.run(store)
             tell("acknowledged")

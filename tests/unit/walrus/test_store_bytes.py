@@ -210,6 +210,8 @@ async def test_a_caller_who_goes_away(tmp_path: Path, struck: str) -> None:
             loop.call_soon_threadsafe(caller[0].cancel)
 
     async with a_store(tmp_path / "store", files=Troubled(trouble), durable=True) as store:
+        assert isinstance(store.ground.blobs, Files)
+        store.ground.blobs.flush_every = 2 * MIB
         caller.append(asyncio.create_task(put(store, "k", LARGE)))
         with contextlib.suppress(asyncio.CancelledError):
             await caller[0]

@@ -27,9 +27,16 @@ def nothing_is_coming_in(store: Store) -> bool:
     return not place.files.names(place.incoming)
 
 
+def sync_often(store: Store) -> None:
+    """So that objects of the workload are synced while they are written, as large ones are."""
+    assert isinstance(store.ground.blobs, Files)
+    store.ground.blobs.flush_every = 100_000
+
+
 async def run_through(store: Store, trouble: Countdown) -> list[Fault]:
     """All steps; one that fails is judged on the spot and made again."""
     faults = []
+    sync_often(store)
     for done, step in enumerate(STEPS):
         try:
             await step.run(store)
@@ -122,6 +129,7 @@ async def test_power_is_cut_at_each_call(tmp_path: Path, share: float) -> None:
     disk.fsync_folder(root.parent)
     async with a_store(tmp_path / "store", files=disk) as store:
         disk._trouble = cut
+        sync_often(store)
         for step in STEPS:
             await step.run(store)
             acknowledged += 1

@@ -10,6 +10,7 @@ syncing and cold reading are done in threads: the loop never waits for the disk.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -28,6 +29,7 @@ _THREADS = 8
 _SPARE = 8  # buffers that are kept for the next reader
 _SPAN = 4  # blocks that are verified, then sent as one piece
 _SLICE = 7  # digits of a name that name its folder
+_FLUSH_EVERY = 32 << 20  # bytes that may wait in memory for the last sync
 _NAME = re.compile("[0-9a-f]{32}")  # whatever else lies there is none of ours
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -51,6 +53,7 @@ class Files:
 
     def __init__(self, root: Path, files: FileSystem | None = None) -> None:
         self.files: FileSystem = files or RealFiles()
+        self.flush_every = _FLUSH_EVERY
         self.incoming = root / "incoming"
         self.blobs = root / "blobs"
         self._threads = Threads(_THREADS, "blobs")
@@ -179,15 +182,22 @@ class FileIncoming:
         self._sums = Sums()
         self._descriptor: int | None = None
         self._begun = False
+        self._unflushed = 0
+        self._flushing: asyncio.Future[None] | None = None
 
     async def write(self, data: Bytes) -> None:
         try:
             await self._place.run(self._write, data)
+            self._unflushed += len(data)
+            if self._unflushed >= self._place.flush_every:
+                await self._flushed()
+                self._flushing = asyncio.ensure_future(self._place.sync(self._flush))
         except OSError as error:
             raise unavailable(error, "The object was not written") from error
 
     async def finish(self) -> Blob:
         try:
+            await self._flushed()
             await self._place.sync(self._sync)
             await self._place.publisher.publish(self._path, self._place.path(self._name))
         except OSError as error:
@@ -197,10 +207,23 @@ class FileIncoming:
     async def discard(self) -> None:
         if not self._begun:
             return
+        # A sync under way uses the descriptor; how it ends matters to nobody any more.
+        with suppress(OSError):
+            await self._flushed()
         try:
             await self._place.run(self._unlink)
         except OSError as error:
             raise unavailable(error, "What was written cannot be removed") from error
+
+    async def _flushed(self) -> None:
+        """What was begun to be synced while more was written. Raises OSError: nobody else would ever hear of it."""
+        flushing, self._flushing, self._unflushed = self._flushing, None, 0
+        if flushing is not None:
+            await flushing
+
+    def _flush(self) -> None:
+        assert self._descriptor is not None
+        self._place.files.fsync(self._descriptor)
 
     def _write(self, data: Bytes) -> None:
         if self._descriptor is None:
