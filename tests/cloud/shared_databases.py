@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
@@ -221,6 +222,7 @@ start_seconds = 0.2
         for label in list(self._children):
             self.kill(label, signal.SIGTERM)
         self.server.stop()
+        shutil.rmtree(self.server.folder.parent, ignore_errors=True)
 
     def log(self, label: str) -> str:
         return (self.root / f"{label}.log").read_text(errors="replace")

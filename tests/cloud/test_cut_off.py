@@ -194,6 +194,7 @@ async def cloud(wires: None, request: pytest.FixtureRequest) -> Any:
         for node in NODES:
             plug(node)
         made.end()
+        shutil.rmtree(made.root.parent, ignore_errors=True)
 
 
 def ready(cloud: Wired) -> bool:
