@@ -91,7 +91,7 @@ def _many(
             for violation in result.violations[:4]:
                 print(f"  {violation[:1500]}")
             sys.stdout.flush()
-        if (bad and asked.stop) or (enough and totals["migrations"] >= enough):
+        if (bad and asked.stop) or (enough > 1 and totals["migrations"] >= enough):
             break
     wall = time.monotonic() - began
     print(

@@ -106,6 +106,14 @@ class Desk:
         migration = Migration(asked, row.host, row.generation, self.ledger.now_ms())
         migration.memory_bytes = row.memory_mib * 1024 * 1024
         self._admit(migration)
+        beginning = asyncio.create_task(self._begin(migration))
+        self._tasks.add(beginning)
+        beginning.add_done_callback(self._tasks.discard)
+        # Whole, even if the caller gives up meanwhile: nobody would follow to its end what has begun all the same.
+        await asyncio.shield(beginning)
+        return Answer(migration, found)
+
+    async def _begin(self, migration: Migration) -> None:
         try:
             if not await self._start(migration):
                 await self.save(migration)
@@ -113,7 +121,6 @@ class Desk:
             self._dismiss(migration)
             self._spawn(self._take_back(migration))
             raise
-        return Answer(migration, found)
 
     async def steer(self, migration_id: str, *, cancel: bool, force_complete: bool) -> Migration:
         """Cancel before the commit point, or end the pre-copy now.
@@ -137,7 +144,7 @@ class Desk:
                 code="past-commit-point",
             )
         if cancel:
-            await self._cancel(migration)
+            await asyncio.shield(self._cancel(migration))
         elif force_complete:
             await self._force(migration)
         return migration
