@@ -31,7 +31,8 @@ from mallee.cli.client import Cloud
 from mallee.cli.state import Access
 
 OPEN = {"pending", "running"}
-PASSING = {"Unavailable", "InsufficientInstanceCapacity"}  # the second: of a node that is on its way back
+# But for the first: of a node that is on its way back.
+PASSING = {"Unavailable", "InsufficientInstanceCapacity", "MigrationNotPossible"}
 
 
 def until(work: Callable[[], object]) -> float:
@@ -97,8 +98,8 @@ def of_migrations(rounds: int) -> None:
         ids = launch(ec2, image, 4, InstanceType="t3.nano", TagSpecifications=busy)
         going, adopted = list[float](), list[float]()
         for _ in range(rounds):
-            asked = ec2.migrate_instances(InstanceIds=ids[:2], BandwidthLimit=8000)["Migrations"]
-            moves = [each["MigrationId"] for each in asked]
+            moves = list[str]()
+            until(lambda: moves.extend(begin(ec2, ids[:2])))  # noqa: B023
             while any(each["Stage"] < 2 and each["State"] in OPEN for each in look(ec2, moves)):
                 time.sleep(0.02)
             kill(server, "cc-mallee-1a")
@@ -132,6 +133,11 @@ def launch(ec2: Any, image: str, count: int, **more: Any) -> list[str]:
         InstanceIds=ids, WaiterConfig={"Delay": 0.02, "MaxAttempts": 3000}
     )
     return ids
+
+
+def begin(ec2: Any, ids: list[str]) -> list[str]:
+    asked = ec2.migrate_instances(InstanceIds=ids, BandwidthLimit=8000)["Migrations"]
+    return [each["MigrationId"] for each in asked]
 
 
 def look(ec2: Any, moves: list[str]) -> list[Any]:
