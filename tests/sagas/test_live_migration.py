@@ -148,6 +148,39 @@ async def test_a_migration_moves_the_instance_and_tells_the_story(zone: AZone) -
     assert (fact.host_id, fact.generation, fact.phase, fact.migration_id) == ("h-1", 2, Phase.RUNNING, "")
 
 
+async def test_it_is_followed_to_its_end_when_who_asked_has_given_up(zone: AZone) -> None:
+    asking = asyncio.create_task(migrate(zone))
+    await zone.clock.settle(2)  # its beginning is on its way to the disk
+    migration = zone.cc.desk._open["m-1"]
+    asking.cancel()
+    await ended(zone, migration)
+    assert migration.state == "completed"
+    assert zone.cc.desk.migration_of("i-1") == ""
+
+
+async def test_a_beginning_that_failed_and_was_written_all_the_same_is_taken_back(
+    zone: AZone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, fails = zone.db.transact, [Fault(Kind.UNAVAILABLE, "The disk reported an error.")]
+
+    async def transact(work):
+        done = await real(work)
+        if fails and "m-1" in zone.cc.desk._open:
+            raise fails.pop()
+        return done
+
+    monkeypatch.setattr(zone.db, "transact", transact)
+    with pytest.raises(Fault):
+        await migrate(zone)
+    for _ in range(10):
+        await zone.renew(*zone.nodes)
+        await zone.clock.advance(1)
+    there = await zone.cc.desk.look_up("m-1")
+    assert there is not None
+    assert there.state == "failed"
+    assert zone.nodes[0].guests == {("i-1", 1): Phase.RUNNING}
+
+
 async def test_the_same_id_is_the_same_migration(zone: AZone) -> None:
     first = await migrate(zone)
     assert await migrate(zone) is first
