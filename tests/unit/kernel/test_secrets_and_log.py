@@ -131,3 +131,16 @@ def test_a_full_disk_costs_the_log_and_nothing_else(plain_log: None, monkeypatch
 
     structlog.get_logger().warning("nobody will read this")
     logging.getLogger("library").warning("nor this")
+
+
+@pytest.mark.usefixtures("plain_log")
+def test_the_short_way_of_a_line_says_what_the_long_one_does(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(json=False, clock=ManualClock())
+    told = structlog.get_logger()
+    fields = {"status": 200, "who": "ann", "none": None, "parts": [Secret("x")], "password": "y", "ms": 0.5}
+    told.info("request", **fields)
+    told.warning("request", **fields)
+
+    short, long = capsys.readouterr().err.splitlines()
+    assert short == long.replace("[warning ]", "[info    ]")
+    assert "parts=['[secret]'] password=[secret]" in short
