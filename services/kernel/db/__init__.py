@@ -223,6 +223,14 @@ class Database(ABC):
     async def read(self, work: Work[T]) -> T:
         """Run `work` on a consistent snapshot that holds every commit answered so far."""
 
+    async def look(self, work: Work[T]) -> T:
+        """As `read`, for work of a single statement: on SQLite that costs a third less.
+
+        Raises:
+            RuntimeError: on SQLite, for a second statement: it would see another moment.
+        """
+        return await self.read(work)
+
     @abstractmethod
     async def close(self) -> None:
         """Finish what waits and let go of every connection. May be called twice."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import sqlalchemy as sa
 
@@ -64,6 +64,13 @@ def unavailable(error: BaseException, doing: str) -> BaseException:
     return fault
 
 
+def _raise_unread(error: BaseException) -> NoReturn:
+    fault = unavailable(error, "The database cannot be read")
+    if fault is error or _code(error) == sqlite3.SQLITE_READONLY:  # it tried to write: a bug
+        raise error
+    raise fault from error
+
+
 def _code(error: BaseException) -> int:
     """SQLite's primary result code, 0 if the error is not SQLite's."""
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
@@ -88,6 +95,19 @@ class _Line:
     def close(self) -> None:
         self.core.close()
         self._engine.dispose()
+
+
+class _Glance(Tx):
+    """A statement is a snapshot by itself, which needs no transaction around it; two are two snapshots."""
+
+    __slots__ = ()
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        if self._connection is None:
+            raise RuntimeError("a look has one statement: use `read`")
+        rows = super().execute(statement, parameters)
+        self.end()
+        return rows
 
 
 class Sqlite(Database):
@@ -144,14 +164,22 @@ class Sqlite(Database):
             self._reading.raw.execute("BEGIN")
             return work(tx)
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            fault = unavailable(error, "The database cannot be read")
-            if fault is error or _code(error) == sqlite3.SQLITE_READONLY:  # it tried to write: a bug
-                raise
-            raise fault from error
+            _raise_unread(error)
         finally:
             tx.end()
             if self._reading.raw.in_transaction:
                 self._reading.raw.execute("ROLLBACK")
+
+    async def look(self, work: Work[T]) -> T:
+        if self._closed:
+            raise closed()
+        tx = _Glance(self._reading.core, self._reading.raw)
+        try:
+            return work(tx)
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            _raise_unread(error)
+        finally:
+            tx.end()
 
     async def close(self) -> None:
         self._closed = True

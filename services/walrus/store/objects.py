@@ -106,7 +106,12 @@ class Objects(Room):
             S3Error: NoSuchBucket, NoSuchKey, NoSuchVersion; InvalidArgument for what cannot be a version's id.
         """
         of = key_bytes(key)
-        return await self.ground.db.read(lambda tx: find(tx, bucket, key, of, version_id))
+        db = self.ground.db
+        if version_id is None:
+            there = await db.look(lambda tx: objects.found(tx, bucket, of))
+            if there is not None:
+                return version_of(bucket, key, *there)
+        return await db.read(lambda tx: find(tx, bucket, key, of, version_id))
 
     async def delete(
         self,

@@ -88,7 +88,7 @@ class Reads(Room):
             _log.error("damaged content", content=damage.name.hex(), why=damage.why)
             raise
         except Missing as missing:
-            if await self.ground.db.read(lambda tx: contents.find(tx, content.id)) is None:
+            if await self.ground.db.look(lambda tx: contents.find(tx, content.id)) is None:
                 raise S3Error("NoSuchKey") from missing
             self.ground.metrics.damaged += 1
             _log.error("lost content", content=missing.name.hex())
@@ -102,7 +102,7 @@ class Reads(Room):
         def work(tx: Tx) -> ContentRow | None:
             return contents.find(tx, name)
 
-        found = await self.ground.db.read(work)
+        found = await self.ground.db.look(work)
         if found is None:
             raise Missing(name)
         return found

@@ -198,3 +198,18 @@ async def test_it_opens_again_with_what_was_there(database_url: str) -> None:
 async def test_an_unknown_store_is_refused() -> None:
     with pytest.raises(Exception, match="keeps no state in mysql"):
         await Database.open("mysql://x/y")
+
+
+async def test_a_look_is_one_statement_that_sees_every_commit(db: Database) -> None:
+    await db.transact(put("a", 7))
+    amounts = sa.select(ACCOUNT.c.amount)
+    assert await db.look(lambda tx: tx.execute(amounts).scalar_one()) == 7
+    await db.transact(put("b", 8))
+    assert await db.look(lambda tx: tx.execute(amounts).scalars().all()) == [7, 8]
+
+    if db.url.get_backend_name() == "sqlite":
+        with pytest.raises(RuntimeError, match="one statement"):
+            await db.look(lambda tx: (tx.execute(amounts), tx.execute(amounts)))
+    with pytest.raises(sa.exc.DBAPIError):
+        await db.look(put("c"))
+    assert await db.look(lambda tx: tx.execute(amounts).scalars().all()) == [7, 8]
