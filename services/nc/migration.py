@@ -65,6 +65,7 @@ class Migrations:
         self._entropy = entropy
         self._outgoing: dict[str, _Outgoing] = {}
         self._incoming: dict[str, _Incoming] = {}
+        self._under_way: dict[tuple[str, GuestKey, str], asyncio.Task[None]] = {}
 
     # The source.
 
@@ -130,6 +131,9 @@ class Migrations:
 
     async def resume(self, key: GuestKey, migration_id: str) -> None:
         """The way back of stages 2 and 3: the guest runs on here, and this migration is over here."""
+        await self._once("resume", key, migration_id, self._resume)
+
+    async def _resume(self, key: GuestKey, migration_id: str) -> None:
         found = await self._find(key)
         if found is not None and found.migration_id not in {"", migration_id}:
             raise _stale(f"{key.instance_id} is in the hands of another migration.")
@@ -147,6 +151,9 @@ class Migrations:
 
     async def discard(self, key: GuestKey, migration_id: str) -> None:
         """Stage 5: the guest lives elsewhere now."""
+        await self._once("discard", key, migration_id, self._discard)
+
+    async def _discard(self, key: GuestKey, migration_id: str) -> None:
         self._drop_outgoing(migration_id)
         await self._guests.bury(key)
         await self._graveyard.call_off(self._node, migration_id)
@@ -232,6 +239,9 @@ class Migrations:
 
     async def activate(self, key: GuestKey, migration_id: str) -> None:
         """Stage 5: run. Only after the placement has moved here."""
+        await self._once("activate", key, migration_id, self._activate)
+
+    async def _activate(self, key: GuestKey, migration_id: str) -> None:
         self._refuse_dead(key, migration_id)
         self._need_lease()
         found = await self._find(key)
@@ -247,6 +257,9 @@ class Migrations:
 
     async def abandon(self, key: GuestKey, migration_id: str) -> None:
         """The way back of stage 1: drop the copy; what comes late for this migration is refused."""
+        await self._once("abandon", key, migration_id, self._abandon)
+
+    async def _abandon(self, key: GuestKey, migration_id: str) -> None:
         found = await self._find(key)
         if found is not None and found.phase is not Phase.INCOMING:
             raise Fault(
@@ -275,6 +288,32 @@ class Migrations:
                 out.last.cancel()
             out.wire.hang_up()
         self._outgoing.clear()
+        for task in self._under_way.values():
+            task.cancel()
+
+    async def _once(
+        self,
+        verb: str,
+        key: GuestKey,
+        migration_id: str,
+        work: Callable[[GuestKey, str], Awaitable[None]],
+    ) -> None:
+        """Do it, or wait for who does it already.
+
+        It goes on when its asker's deadline has passed: what takes longer than that would else be begun anew
+        with each try, and never be done.
+        """
+        name = (verb, key, migration_id)
+        task = self._under_way.get(name)
+        if task is None:
+            task = self._under_way[name] = asyncio.ensure_future(work(key, migration_id))
+            task.add_done_callback(lambda done: self._done(name, done))
+        await asyncio.shield(task)
+
+    def _done(self, name: tuple[str, GuestKey, str], task: asyncio.Task[None]) -> None:
+        self._under_way.pop(name, None)
+        if not task.cancelled():
+            task.exception()  # whoever asks again will hear of it
 
     async def _find(self, key: GuestKey) -> Found | None:
         return next((each for each in await self._driver.inventory() if each.key == key), None)

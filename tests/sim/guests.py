@@ -36,6 +36,7 @@ class Copy(NamedTuple):
     vcpus: int
     memory_mib: int
     migration_id: str
+    slow: bool = False  # its owner asked for that
 
 
 class Rows(dict[GuestKey, Any]):
@@ -78,7 +79,8 @@ class Guests:
     def of(self, node: str) -> Iterator[Copy]:
         for key, row in self._rows.get(node, {}).items():
             size = row.guest.resources
-            yield Copy(node, *key, row.phase, size.vcpus, size.memory_mib, row.migration_id)
+            slow = "mallee:slow" in row.guest.tags
+            yield Copy(node, *key, row.phase, size.vcpus, size.memory_mib, row.migration_id, slow)
 
     def every(self) -> Iterator[Copy]:
         for node in self._rows:

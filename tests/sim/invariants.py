@@ -123,7 +123,9 @@ class Invariants:
         now = self._world.loop.now
         for process in self._world.of_role("nc"):
             node = process.service.nodes.get(process.post.name) if process.up else None
-            awake = [copy for copy in self.guests.of(process.name) if copy.phase is Phase.RUNNING]
+            awake = [
+                copy for copy in self.guests.of(process.name) if copy.phase is Phase.RUNNING and not copy.slow
+            ]
             if node is None or node.lease.held or not awake or not self.guests.runs(process.name):
                 self._unpaused.pop(process.name, None)
             elif now - self._unpaused.setdefault(process.name, now) > LEASE_MARGIN + process.disk.slow * 4:
