@@ -224,8 +224,11 @@ class Convergence:
         await asyncio.shield(self._commit_and_touch(changed, restarted))
 
     async def _commit_and_touch(self, changed: Sequence[str], restarted: Sequence[str]) -> None:
-        await self._ledger.journal.commit()
-        self._touch(changed)
+        try:
+            await self._ledger.journal.commit()
+        finally:
+            # Hearsay is known now, and would be no news when the node says it again.
+            self._touch(changed)
         self.order(restarted)
 
     def _weigh(self, host: int, fact: GuestFact) -> bool:

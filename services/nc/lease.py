@@ -76,17 +76,16 @@ class Lease:
 
     async def watch(self, lapsed: Callable[[], None]) -> None:
         """Call `lapsed` each time the lease runs out, until cancelled."""
-        told = False
+        told_of = float("-inf")  # the end that was told: another may pass unseen while this process hangs
         while True:
             left = self._until - self._clock.boot()
             if left > 0:
-                told = False
                 await self._clock.sleep(left)
                 if self._clock.boot() - self._until >= LATE_SECONDS:
                     # Whoever wakes so late was busy, and the grant that came meanwhile is read in a moment.
                     await self._clock.sleep(LATE_SECONDS)
                 continue
-            if not told:
-                told = True
+            if told_of != self._until:
+                told_of = self._until
                 lapsed()
             await self._clock.sleep(min(1.0, self._seconds / 4))

@@ -119,6 +119,18 @@ def inherited(clock: ManualClock, path: Path) -> Lease:
     return Lease(clock, 10.0, until=file.deadline("n.1"), keep=partial(file.keep, "n.1"))
 
 
+async def test_a_lapse_that_nobody_saw_begin_is_told(
+    clock: ManualClock, lease: Lease, lapses: list[float]
+) -> None:
+    """Renewed after a lapse and lost again before the next look, because the whole host hung."""
+    await clock.advance(10.5)
+    assert lease.grant(lease.send())
+    clock._elapsed += 40
+    await clock.advance(0.1)
+    assert not lease.held
+    assert len(lapses) == 2
+
+
 async def test_no_number_of_restarts_stretches_a_lease(clock: ManualClock, tmp_path: Path) -> None:
     """Found by the model of the lease: a controller that dies every few seconds let its guests run for ever."""
     lease = inherited(clock, tmp_path / "leases")
