@@ -198,3 +198,22 @@ async def test_a_restart_in_the_middle_loses_nothing(zone: AZone) -> None:
     await zone.wish("i-claimed", 1)
     await zone.obey()
     assert zone.phase("i-claimed") is Phase.RUNNING
+
+
+async def test_a_fact_that_meets_a_full_disk_is_told_all_the_same(
+    zone: AZone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is known from now on: said again by the node it would be no news."""
+    await zone.join("n1")
+    await zone.run("i-1")
+    convergence, touched = zone.cc.convergence, list[str]()
+
+    async def commit(also: object = None) -> None:
+        raise Fault(Kind.UNAVAILABLE, "The disk is full.")
+
+    monkeypatch.setattr(zone.cc.ledger.journal, "commit", commit)
+    monkeypatch.setattr(convergence, "_touch", touched.extend)
+    fact = GuestFact("i-1", 1, 1, Phase.RUNNING, Resources(1, 1024), reboots=7)
+    with pytest.raises(Fault):
+        await convergence.learn(0, [fact])
+    assert touched == ["i-1"]
