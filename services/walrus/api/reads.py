@@ -47,7 +47,8 @@ async def get_object(call: Call, req: Req) -> Result:
     if last < first:
         return answer | {"Body": b""}
     body = await call.store.read(version, first, last, customer_key=customer_key(req))
-    return answer | {"Body": body}
+    answer["Body"] = body if body.whole is None else body.whole
+    return answer
 
 
 async def _readable(call: Call, req: Req) -> Version:

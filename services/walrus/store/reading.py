@@ -33,28 +33,39 @@ unpack_parts: Callable[[bytes], list[PartEntry]] = msgspec.msgpack.Decoder(list[
 
 
 class Departure:
-    """What `Store.read` gives. The first piece is there already."""
+    """What `Store.read` gives. The first piece is there already.
+
+    Attributes:
+        whole: all of it, if that was kept in the database: nothing is to be awaited or closed then.
+    """
 
     def __init__(
-        self, length: int, first: Piece | None, rest: AsyncGenerator[Piece, None], ended: Callable[[], None]
+        self,
+        length: int,
+        first: Piece | None,
+        rest: AsyncGenerator[Piece, None] | None,
+        ended: Callable[[], None] | None = None,
     ) -> None:
         self.length = length
+        self.whole = first if rest is None and isinstance(first, bytes) else None
         self._first = first
         self._rest = rest
-        self._ended: Callable[[], None] | None = ended
+        self._ended = ended
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         first, self._first = self._first, None
         if first is not None:
             yield first
-            async for piece in self._rest:
-                yield piece
+            if self._rest is not None:
+                async for piece in self._rest:
+                    yield piece
 
     async def aclose(self) -> None:
         if isinstance(self._first, FileRange):
             close(self._first.fd)
         self._first = None
-        await self._rest.aclose()
+        if self._rest is not None:
+            await self._rest.aclose()
         if self._ended is not None:
             ended, self._ended = self._ended, None
             ended()

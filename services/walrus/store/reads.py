@@ -11,7 +11,7 @@ from mallee.walrus.db import contents
 from mallee.walrus.db.contents import ContentRow
 from mallee.walrus.errors import S3Error
 from mallee.walrus.store import sealing
-from mallee.walrus.store.blobs import Damaged, Missing, Piece
+from mallee.walrus.store.blobs import Blob, Damaged, Missing, Piece, verify
 from mallee.walrus.store.documents import Part, Version
 from mallee.walrus.store.ground import Room
 from mallee.walrus.store.reading import Departure, PartEntry, Source, offsets, unpack_parts
@@ -44,6 +44,8 @@ class Reads(Room):
         assert content is not None, "a delete marker has no bytes"
         sealing.check_customer_key(content.crypt, customer_key)
         last = content.size - 1 if last is None else last
+        if content.inline is not None and not content.crypt and first <= last:
+            return Departure(last + 1 - first, self._kept_small(content)[first : last + 1], None)
         source = Source(self.ground, customer_key, sendfile, self._content)
         self.ground.read[content.id] += 1
         pieces = self._watched(source, content, first, last)
@@ -75,6 +77,20 @@ class Reads(Room):
         """The parts from behind number `after`, for GetObjectAttributes; none for an object that was put whole."""
         return [_part(entry) for entry in _entries(version) if entry.number > after][:limit]
 
+    def _kept_small(self, content: ContentRow) -> bytes:
+        """The bytes in a row: most objects are small, and need none of what leads to a large one's. Raises Damaged."""
+        assert content.inline is not None
+        try:
+            verify(Blob(content.id, content.stored, content.crcs), 0, content.inline)
+        except Damaged as damage:
+            self._tell_of(damage)
+            raise
+        return content.inline
+
+    def _tell_of(self, damage: Damaged) -> None:
+        self.ground.metrics.damaged += 1
+        _log.error("damaged content", content=damage.name.hex(), why=damage.why)
+
     async def _watched(
         self, source: Source, content: ContentRow, first: int, last: int
     ) -> AsyncGenerator[Piece, None]:
@@ -84,8 +100,7 @@ class Reads(Room):
             async for piece in pieces:
                 yield piece
         except Damaged as damage:
-            self.ground.metrics.damaged += 1
-            _log.error("damaged content", content=damage.name.hex(), why=damage.why)
+            self._tell_of(damage)
             raise
         except Missing as missing:
             if await self.ground.db.look(lambda tx: contents.find(tx, content.id)) is None:
