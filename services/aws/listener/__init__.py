@@ -48,6 +48,16 @@ def listener(
     return Listener
 
 
+def _arrived(cycle: Any) -> bytes | None:
+    """The body, if all of it is there and nobody waits for `100 Continue`; then no more is to be received."""
+    if cycle.more_body or cycle.waiting_for_100_continue or cycle.disconnected or cycle.response_complete:
+        return None
+    body, cycle.body = bytes(cycle.body), bytearray()
+    cycle.flow.resume_reading()
+    cycle.message_event.clear()
+    return body
+
+
 async def _send_whole(transport: Transport, cycle: Any, start: Any, body: Any) -> None:
     """Both messages of a response that is one piece: a system call and a packet instead of two."""
     cycle.transport = whole = _Whole(transport)
@@ -131,6 +141,7 @@ class _Bounded(HttpToolsProtocol):
         self.scope["extensions"] = extensions
         super().on_headers_complete()
         extensions["mallee.answer"] = partial(self._answer, self.cycle)
+        extensions["mallee.arrived"] = partial(_arrived, self.cycle)
         extensions["mallee.sendfile"] = partial(self._send_file, self.cycle)
         extensions["mallee.intake"] = partial(Intake, self, self.cycle)
         extensions["mallee.whole"] = partial(_send_whole, self.transport, self.cycle)

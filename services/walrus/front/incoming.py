@@ -1,8 +1,8 @@
 """The bytes of a request's body as they come, no slower than a client may send them.
 
-Where the listener offers to read a large body past the parser (`mallee.intake`), it does; else they
-come by ASGI. Nothing is asked for, and so no `100 Continue` is sent, before the first block is
-wanted: that is after the signature was verified.
+Where the listener offers to read a large body past the parser (`mallee.intake`), or to give one that
+is there already (`mallee.arrived`), it does; else they come by ASGI. Nothing is asked for, and so no
+`100 Continue` is sent, before the first block is wanted: that is after the signature was verified.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class Incoming:
         self._patience = patience
         extensions: dict[str, Any] = scope.get("extensions") or {}
         self._open_intake: Callable[[int], Intake] | None = extensions.get("mallee.intake")
+        self._arrived: Callable[[], bytes | None] | None = extensions.get("mallee.arrived")
         self._intake: Intake | None = None
 
     async def blocks(self) -> AsyncIterator[bytes | memoryview]:
@@ -85,19 +86,24 @@ class Incoming:
             Disconnected: the client went away.
         """
         self.begun = True
+        if (
+            self._arrived is not None and (whole := self._arrived()) is not None
+        ):  # with its head, as small ones do
+            self.ended, self.came = True, len(whole)
+            if whole:
+                yield whole
+            return
         since = self._clock.monotonic()
-        arrivals: AsyncIterator[bytes | memoryview] = self._received()
+        take = self._receive_block
         if self._open_intake is not None and self.length is not None and self.length >= WORTH_AN_INTAKE:
             self._intake = self._open_intake(self.length)
-            arrivals = self._taken_in(self._intake)
+            take = self._take_in_block
         while not self.ended:
             try:
                 async with asyncio.timeout(self._patience.idle):
-                    block = await anext(arrivals)
+                    block = await take()
             except TimeoutError as error:
                 raise S3Error("RequestTimeout") from error
-            except StopAsyncIteration:
-                return
             self.came += len(block)
             elapsed = self._clock.monotonic() - since
             if elapsed > self._patience.grace and self.came < elapsed * self._patience.rate:
@@ -105,21 +111,21 @@ class Incoming:
             if len(block):
                 yield block
 
-    async def _received(self) -> AsyncIterator[bytes]:
-        while not self.ended:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise Disconnected
-            self.ended = not message.get("more_body", False)
-            yield message.get("body", b"")
+    async def _receive_block(self) -> bytes | memoryview:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        self.ended = not message.get("more_body", False)
+        block: bytes = message.get("body", b"")
+        return block
 
-    async def _taken_in(self, intake: Intake) -> AsyncIterator[memoryview]:
-        while not self.ended:
-            block = await intake.read()
-            if block is None:
-                raise Disconnected
-            self.ended = intake.ended
-            yield block
+    async def _take_in_block(self) -> bytes | memoryview:
+        assert self._intake is not None
+        block = await self._intake.read()
+        if block is None:
+            raise Disconnected
+        self.ended = self._intake.ended
+        return block
 
     async def throw_away(self, limit: int) -> None:
         """Take what still comes, up to so many bytes or to the end."""
