@@ -118,10 +118,19 @@ class Guests:
 
     def lapse(self) -> None:
         """The lease is lost: every guest stops, at once, and waits to be named again."""
+        # A paused guest is not pre-copied any further, and whoever asked for that may never be heard of again.
+        for key in [key for key in self._migrating if self._is_pre_copied(key)]:
+            del self._migrating[key]
         self._look_ahead(held=False, confirmed=False)
         for one in self._instances.values():
             if one.step is not None and one.step.verb in {Verb.START, Verb.RESUME}:
                 self._restart(one)
+
+    def _is_pre_copied(self, key: GuestKey) -> bool:
+        """Whether a migration holds this guest and has not stopped it: nothing of it is handed over yet."""
+        one = self._instances.get(key.instance_id)
+        copy = one.copies.get(key.generation) if one else None
+        return copy is not None and copy.phase is Phase.RUNNING and not copy.migration_id
 
     def renew(self) -> None:
         """The lease is held. What the cluster controller has named since a lapse may run on."""
