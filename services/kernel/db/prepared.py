@@ -15,6 +15,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.sql.visitors import iterate
 
 # `IN` lists have a text for each length up to the first figure, and for each power of two up to the second, to which
 # they are filled with their last value. Longer ones are rare enough for Core's own cache.
@@ -35,7 +36,7 @@ class Rows(list[Any]):
     """
 
     def __init__(self, rows: Iterable[Any], rowcount: int) -> None:
-        super().__init__(rows)
+        list.__init__(self, rows)
         self.rowcount = rowcount
 
     def all(self) -> Rows:
@@ -77,6 +78,8 @@ class Prepared:
     def __init__(self, core: sa.Executable) -> None:
         self.core = core
         self._texts: dict[object, _Text] = {}
+        parts = iterate(core) if isinstance(core, sa.ClauseElement) else ()
+        self._has_lists = any(isinstance(part, sa.BindParameter) and part.expanding for part in parts)
 
     def run(self, driver: sqlite3.Connection, dialect: sa.Dialect, parameters: Any) -> Rows | None:
         """Run it on SQLite; None if Core must, for a list too long or empty.
@@ -87,7 +90,9 @@ class Prepared:
         many = isinstance(parameters, list)
         first = (parameters[0] if many else parameters) or {}
         shape: object = type(first)
-        if not isinstance(first, tuple):
+        if shape is dict and not self._has_lists:
+            shape = tuple(first)
+        elif not isinstance(first, tuple):
             if not many:
                 parameters = first = _filled(first)
             shape = tuple(

@@ -48,6 +48,11 @@ class Arrival:
             key, self.crypt = sealing.new_key(ground.box, ground.entropy, encryption.customer_key)
             self._sealer = sealing.Sealer(key)
 
+    @property
+    def is_small(self) -> bool:
+        """All of it is held in memory, and its row will be all that there is of it."""
+        return self._incoming is None and self._sealer is None
+
     async def write(self, block: Bytes) -> None:
         self.size += len(block)
         await self._store(block if self._sealer is None else self._sealer.add(block))
