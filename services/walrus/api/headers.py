@@ -123,9 +123,8 @@ def customer_key(req: Req, prefix: str = "") -> bytes | None:
     Raises:
         S3Error: InvalidArgument, InvalidEncryptionAlgorithmError.
     """
-    algorithm, key, digest = (
-        req.get(f"{prefix}SSECustomer{part}") for part in ("Algorithm", "Key", "KeyMD5")
-    )
+    start = f"{prefix}SSECustomer"
+    algorithm, key, digest = req.get(start + "Algorithm"), req.get(start + "Key"), req.get(start + "KeyMD5")
     if not (algorithm or key or digest):
         return None
     wire = f"x-amz-{'copy-source-' if prefix else ''}server-side-encryption-customer-"
