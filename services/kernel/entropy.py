@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import random
-import secrets
 from typing import Protocol
 
 
@@ -21,7 +21,7 @@ class SystemEntropy:
     """The operating system's generator."""
 
     def token(self, size: int) -> bytes:
-        return secrets.token_bytes(size)
+        return os.urandom(size)
 
     def uniform(self, low: float, high: float) -> float:
         return random.uniform(low, high)
