@@ -11,8 +11,8 @@ help: ## Print this list
 demo: .venv/installed ## Start the whole cloud on this machine and tell its story
 	@$(BIN)/mallee demo
 
-test: .venv/developed .venv/libvirt lint types ## Run everything that CI runs
-	$(BIN)/pytest -q tests
+test: .venv/developed .venv/libvirt lint types ## Run everything that CI runs, two files at a time: much of it waits for real processes
+	$(BIN)/pytest -q -n 2 --dist loadfile tests
 
 check: .venv/developed lint types imports unit ## The fast part, under a minute: lint, types, floors, unit tests
 
