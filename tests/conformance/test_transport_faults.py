@@ -74,7 +74,7 @@ async def wire() -> AsyncIterator[Wire]:
     await served.close()
 
 
-@pytest.mark.parametrize("silent", WAYS, ids=" and ".join)
+@pytest.mark.parametrize("silent", WAYS, ids=lambda ways: " and ".join(sorted(ways)))
 async def test_a_deadline_holds_on_a_line_of_which_half_is_dead(wire: Wire, silent: set[str]) -> None:
     await wire.stub.say("hello")
     wire.proxy.silent = silent
@@ -94,7 +94,7 @@ async def test_a_call_that_names_no_deadline_has_one(wire: Wire) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("silent", WAYS, ids=" and ".join)
+@pytest.mark.parametrize("silent", WAYS, ids=lambda ways: " and ".join(sorted(ways)))
 async def test_both_ends_of_a_stream_notice_within_the_keepalive(wire: Wire, silent: set[str]) -> None:
     talk = wire.stub.Talk()
     await talk.write(StringValue(value="one"))
