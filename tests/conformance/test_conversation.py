@@ -98,3 +98,4 @@ async def test_a_server_that_is_away_is_a_fault(net: Net) -> None:
     assert await made.say("a") == "heard a"
     await served.close()
     assert (await failing(made.say("b"))).kind is Kind.UNAVAILABLE
+    made.talk.hang_up()
