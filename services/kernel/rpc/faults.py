@@ -85,6 +85,8 @@ def fault_of(error: AioRpcError, method: str, address: str) -> Fault:
     if sent is not None:
         return sent
     kind, code = _PLAIN.get(error.code(), (Kind.INTERNAL, ""))
+    if _broke(error):
+        kind, code = _PLAIN[StatusCode.CANCELLED]
     return Fault(
         kind,
         f"{method} at {address} failed: {error.code().name.lower().replace('_', ' ')}.",
@@ -92,6 +94,16 @@ def fault_of(error: AioRpcError, method: str, address: str) -> Fault:
         fix=_FIX.get(code, ""),
         code=code,
     )
+
+
+def _broke(error: AioRpcError) -> bool:
+    """Whether gRPC says `internal` of a stream that a server which went away has torn.
+
+    A bug of ours in a handler comes with its fault, and one of gRPC's with words about it; a torn stream
+    comes with none, or with HTTP/2's.
+    """
+    words = error.details() or ""
+    return error.code() is StatusCode.INTERNAL and (not words or "RST_STREAM" in words)
 
 
 _FIX = {

@@ -72,8 +72,18 @@ def test_each_kind_has_a_status_of_its_own() -> None:
     assert len(set(STATUS.values())) == len(Kind)
 
 
-def _error(status: StatusCode, trailing: Metadata | None = None) -> AioRpcError:
-    return AioRpcError(status, Metadata(), trailing or Metadata(), details="said so")
+def _error(
+    status: StatusCode, trailing: Metadata | None = None, *, details: str | None = "said so"
+) -> AioRpcError:
+    return AioRpcError(status, Metadata(), trailing or Metadata(), details=details)
+
+
+@pytest.mark.parametrize("details", [None, "", "Received RST_STREAM with error code 2"])
+def test_a_torn_stream_is_a_passing_fault(details: str | None) -> None:
+    fault = fault_of(_error(StatusCode.INTERNAL, details=details), "/a/B", "host:1")
+
+    assert (fault.kind, fault.code) == (Kind.UNAVAILABLE, "cut-off")
+    assert fault_of(_error(StatusCode.INTERNAL), "/a/B", "host:1").kind is Kind.INTERNAL
 
 
 @pytest.mark.parametrize("status", [status for status in StatusCode if status is not StatusCode.OK])
