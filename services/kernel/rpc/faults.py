@@ -99,13 +99,14 @@ def fault_of(error: AioRpcError, method: str, address: str) -> Fault:
 def _broke(error: AioRpcError) -> bool:
     """Whether gRPC says `internal` of a stream that a server which went away has torn.
 
-    A bug of ours in a handler comes with its fault, and one of gRPC's with words about it; a torn stream
-    comes with none, or with HTTP/2's.
+    A bug of ours in a handler comes with its fault. What comes without one is HTTP/2's reset, or what gRPC's
+    own core says when it could not write to a stream that is gone.
     """
     words = error.details() or ""
-    return error.code() is StatusCode.INTERNAL and (not words or "RST_STREAM" in words)
+    return error.code() is StatusCode.INTERNAL and any(sign in words for sign in _TORN)
 
 
+_TORN = ("RST_STREAM", "Internal error from Core")
 _FIX = {
     "message-too-large": "Send it in smaller parts, or as a stream.",
     "unknown-method": "Bring both services to the same version.",
