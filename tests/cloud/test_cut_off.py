@@ -31,7 +31,7 @@ from tests.cloud.test_races import at_rest
 LEASE, MARGIN, RENEW = 2.0, 2.0, 0.5
 HOST, GUEST_NET = "10.213.77.1", "10.213.77.0/24"
 NODES = {"one": "10.213.77.11", "two": "10.213.77.12"}
-SLACK = 2.0  # seconds that a busy machine may be late to notice what has happened
+SLACK = 5.0  # seconds that a busy machine may be late to notice what has happened
 
 Line = Callable[..., None]
 
@@ -217,7 +217,8 @@ async def test_its_instances_start_elsewhere_only_after_it_has_paused_them(cloud
     paused_at = moved_at = 0.0
     while not moved_at:
         now = clock.monotonic()
-        here, there = cloud.phases(home), cloud.phases(other)
+        # In this order: what no longer runs here never runs here again, so both running is no trick of the looks.
+        there, here = cloud.phases(other), cloud.phases(home)
         assert now < pulled + 30, (here, there)
         if not paused_at and here == {(instance, 1): "paused"}:
             paused_at = now
