@@ -198,7 +198,7 @@ class Guests:
         async for found in self._driver.changes():
             one = self._instances.get(found.key.instance_id)
             if one is not None and one.step is None and found.key.generation in one.copies:
-                self._set(one, found.key.generation, _copy(found))
+                self._set(one, found.key.generation, self._copy(found))
                 self._wake(one)
 
     def _adopt(self, one: _Instance, here: dict[int, Found]) -> None:
@@ -209,7 +209,7 @@ class Guests:
                 one.failed = (generation, LOST)
             self._tell(one, generation)
         for generation, found in here.items():
-            copy = _copy(found)
+            copy = self._copy(found)
             old = one.copies.get(generation)
             if old is None or replace(old, moments=()) != copy:
                 self._set(one, generation, replace(copy, moments=old.moments if old else ()))
@@ -329,7 +329,7 @@ class Guests:
         inventory = await self._driver.inventory()
         here = {each.key.generation: each for each in inventory if each.key.instance_id == one.instance_id}
         for generation in one.copies.keys() | here.keys():
-            self._set(one, generation, _copy(here[generation]) if generation in here else None)
+            self._set(one, generation, self._copy(here[generation]) if generation in here else None)
 
     async def _perform(self, one: _Instance, step: Step) -> bool:
         """Take one step; False when it must be tried again later."""
@@ -407,6 +407,18 @@ class Guests:
         self._tell(one, key.generation)
         return True
 
+    def _copy(self, found: Found) -> Copy:
+        """A guest as the inventory has it.
+
+        One that is paused for a migration that was called off here is paused for nobody: the word that ended
+        it may have outlived the word that it runs again, when a disk failed between the two.
+        """
+        of = found.migration_id
+        over = found.phase is Phase.PAUSED and of and self._graveyard.is_dead(self.node, of)
+        return Copy(
+            found.phase, found.guest.resources, found.reboots, found.cause, "" if over else found.migration_id
+        )
+
     async def close(self) -> None:
         """Stop working; the guests stay as they are."""
         self._closed = True
@@ -421,7 +433,3 @@ def _is_as_ordered(copy: Copy | None, order: Order) -> bool:
     if copy is None or copy.phase is not Phase.RUNNING or order.power is not Power.RUNNING:
         return False
     return copy.cause is None and copy.reboots >= order.reboots
-
-
-def _copy(found: Found) -> Copy:
-    return Copy(found.phase, found.guest.resources, found.reboots, found.cause, found.migration_id)

@@ -110,6 +110,19 @@ async def test_the_way_back_after_a_restart_of_the_source(zone: Zone, move: Move
     assert await here(zone, "a") == {KEY: Phase.RUNNING}
 
 
+async def test_a_guest_whose_disk_forgot_that_it_runs_again_runs_again(zone: Zone, move: Move) -> None:
+    """The tombstone of the migration is on the disk, and what it ended was not: a restart finds both."""
+    await driven(zone.clock, move.handed_over())
+    await move.abandon()
+    node = zone.controllers["a"].nodes["a"]
+    await node.migrations._graveyard.call_off("a", move.migration_id)
+
+    await zone.restart("a")
+
+    await zone.becomes("a", KEY, "running")
+    assert await here(zone, "a") == {KEY: Phase.RUNNING}
+
+
 async def test_what_comes_late_for_a_dead_migration_is_refused(zone: Zone, move: Move) -> None:
     await driven(zone.clock, move.prepare())
     await driven(zone.clock, move.pre_copy())
