@@ -29,7 +29,6 @@ from mallee.clc.instance import State
 from mallee.kernel.db.sqlite import Sqlite
 from mallee.kernel.saga.engine import Engine
 from mallee.nc import guests as nc_guests
-from mallee.nc.attendance import Attendance
 from mallee.nc.db.fakes import FakeStore
 from mallee.nc.db.tombstones import Graveyard
 from mallee.nc.lease import Lease
@@ -155,14 +154,7 @@ def a_late_abandon_is_lost() -> None:
 @mutant
 def facts_are_not_said_again() -> None:
     """A node that attends anew says nothing of what it has."""
-    real = Attendance._hello
-
-    def hello(self: Any) -> Any:
-        message = real(self)
-        del message.hello.inventory[:]
-        return message
-
-    put(Attendance, "_hello", hello)
+    put(nc_guests.Guests, "inventory", lambda _self, _most: iter(()))
 
 
 # The cluster controller.

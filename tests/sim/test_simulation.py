@@ -51,7 +51,9 @@ def test_seeds_that_once_found_something():
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.xfail(reason="about three schedules in a thousand find something: docs/reliability.md, open findings")
+@pytest.mark.xfail(
+    reason="about three schedules in a thousand find something: docs/reliability.md, open findings"
+)
 def test_fresh_schedules():
     """Any change of the code makes other courses of them; a failure names its seed: `make sim SEED=<it>` tells it.
 
