@@ -40,6 +40,7 @@ _VERBS = (
     "SteerMigration",
     "GetConsoleOutput",
     "Audit",
+    "CaptureRoot",
 )
 ACCESS = AccessTable(
     {f"/mallee.cluster.v1.ClusterService/{verb}": {"clc"} for verb in _VERBS}
@@ -198,6 +199,12 @@ class ClusterEdge(ClusterServiceServicer):
         peer, name = self._desk.peer(number), self._desk.node_name(number)
         output, at_ms = await peer.console(name, request.instance_id)
         return cluster_pb2.GetConsoleOutputResponse(output=output, at_ms=at_ms)
+
+    async def CaptureRoot(
+        self, request: cluster_pb2.CaptureRootRequest, context: Any
+    ) -> AsyncIterator[cluster_pb2.CaptureRootResponse]:
+        raise Fault(Kind.INVALID, "No node of this zone keeps root disks.", code="no-root-disk")
+        yield  # type: ignore[unreachable]  # what makes it a stream
 
     async def Audit(
         self, request: cluster_pb2.AuditRequest, context: Any

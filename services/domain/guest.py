@@ -58,8 +58,56 @@ class Moment(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An object of the store, pinned: one of the same name with another size or ETag is not this one.
+
+    Attributes:
+        version_id: '' or `null` in a bucket without versioning.
+        format: `raw` or `qcow2` of a disk; '' of a kernel or a ramdisk.
+        virtual_bytes: of the disk as a guest sees it.
+    """
+
+    bucket: str
+    key: str
+    version_id: str
+    size: int
+    etag: str
+    format: str = ""
+    virtual_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GuestImage:
+    """What a guest boots from: a root disk, or a kernel with what it needs."""
+
+    root: ImageFile | None = None
+    kernel: ImageFile | None = None
+    ramdisk: ImageFile | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataOptions:
+    """How a guest may ask for its metadata.
+
+    Attributes:
+        hop_limit: of the answer that carries a token.
+        tags: what is shown below `tags/instance`; None when tags are not shown.
+    """
+
+    enabled: bool = True
+    tokens_required: bool = False
+    hop_limit: int = 1
+    tags: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Guest:
-    """Everything a node needs to make a guest."""
+    """Everything a node needs to make a guest.
+
+    Attributes:
+        image_location: names an image that every node has, where there is no `image`.
+        root_gib: of the root disk; 0 for as large as its image.
+    """
 
     instance_id: str
     account_id: str
@@ -79,3 +127,7 @@ class Guest:
     availability_zone: str
     launched_ms: int
     tags: dict[str, str] = field(default_factory=dict)
+    image: GuestImage | None = None
+    root_gib: int = 0
+    metadata: MetadataOptions = MetadataOptions()
+    launch_index: int = 0

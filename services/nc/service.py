@@ -29,6 +29,7 @@ _CLUSTER_VERBS = (
     "Resume",
     "Steer",
     "GetConsoleOutput",
+    "CaptureRoot",
 )
 ACCESS = AccessTable(
     {f"/mallee.node.v1.NodeService/{verb}": {"cc"} for verb in _CLUSTER_VERBS}
@@ -166,6 +167,12 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         return node_pb2.GetConsoleOutputResponse(
             output=output, at_ms=int(self._clock.now().timestamp() * 1000)
         )
+
+    async def CaptureRoot(
+        self, request: node_pb2.CaptureRootRequest, context: Any
+    ) -> AsyncIterator[node_pb2.CaptureRootResponse]:
+        raise Fault(Kind.INVALID, "This node keeps no root disks.", code="no-root-disk")
+        yield  # type: ignore[unreachable]  # what makes it a stream
 
 
 class PageSink(node_pb2_grpc.PageSinkServiceServicer):

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
-from mallee.domain.guest import Cause, Guest, GuestKey, Moment, Phase, Power, Resources
+from mallee.domain.guest import (
+    Cause,
+    Guest,
+    GuestImage,
+    GuestKey,
+    ImageFile,
+    MetadataOptions,
+    Moment,
+    Phase,
+    Power,
+    Resources,
+)
 from mallee.kernel.errors import Fault, Kind
 from mallee.rpc import attendance_pb2, common_pb2, node_pb2
 
@@ -18,6 +29,7 @@ _POWER = {
 }
 _PHASE = {phase: f"PHASE_{phase.name}" for phase in Phase}
 NOTHING = Resources(0, 0)
+PLAIN = MetadataOptions()
 _BOUNDS = Resources(1_024, 64 * 1024 * 1024)  # above any host; keeps a wrong message from taking all memory
 
 
@@ -112,6 +124,40 @@ def guest_of(raw: bytes) -> Guest:
         availability_zone=same(read.availability_zone),
         launched_ms=read.launched_ms,
         tags=dict(read.tags),
+        image=_image_of(read.image) if read.HasField("image") else None,
+        root_gib=read.root_gib,
+        metadata=_metadata_of(read.metadata) if read.HasField("metadata") else PLAIN,
+        launch_index=read.launch_index,
+    )
+
+
+def _image_of(read: common_pb2.Image) -> GuestImage:
+    return GuestImage(
+        root=_file_of(read.root) if read.HasField("root") else None,
+        kernel=_file_of(read.kernel) if read.HasField("kernel") else None,
+        ramdisk=_file_of(read.ramdisk) if read.HasField("ramdisk") else None,
+    )
+
+
+def _file_of(read: common_pb2.ImageFile) -> ImageFile:
+    same = sys.intern
+    return ImageFile(
+        same(read.bucket),
+        same(read.key),
+        same(read.version_id),
+        read.size,
+        same(read.etag),
+        same(read.format),
+        read.virtual_bytes,
+    )
+
+
+def _metadata_of(read: common_pb2.MetadataOptions) -> MetadataOptions:
+    return MetadataOptions(
+        enabled=not read.disabled,
+        tokens_required=read.tokens_required,
+        hop_limit=read.hop_limit or 1,
+        tags=dict(read.user_tags) if read.tags else None,
     )
 
 

@@ -413,6 +413,32 @@ class GetConsoleOutputResponse(_message.Message):
     at_ms: int
     def __init__(self, output: _Optional[bytes] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
+class CaptureRootRequest(_message.Message):
+    __slots__ = ("instance_id", "generation", "capture_id", "bucket", "key", "owner")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    CAPTURE_ID_FIELD_NUMBER: _ClassVar[int]
+    BUCKET_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    generation: int
+    capture_id: str
+    bucket: str
+    key: str
+    owner: str
+    def __init__(self, instance_id: _Optional[str] = ..., generation: _Optional[int] = ..., capture_id: _Optional[str] = ..., bucket: _Optional[str] = ..., key: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
+
+class CaptureRootResponse(_message.Message):
+    __slots__ = ("bytes_done", "bytes_total", "file")
+    BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    bytes_done: int
+    bytes_total: int
+    file: _common_pb2.ImageFile
+    def __init__(self, bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., file: _Optional[_Union[_common_pb2.ImageFile, _Mapping]] = ...) -> None: ...
+
 class AuditRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

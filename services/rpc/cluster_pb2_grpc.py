@@ -94,6 +94,11 @@ class ClusterServiceStub:
                 request_serializer=mallee_dot_rpc_dot_cluster__pb2.ConvergeInTurnRequest.SerializeToString,
                 response_deserializer=mallee_dot_rpc_dot_cluster__pb2.ConvergeInTurnResponse.FromString,
                 _registered_method=True)
+        self.CaptureRoot = channel.unary_stream(
+                '/mallee.cluster.v1.ClusterService/CaptureRoot',
+                request_serializer=mallee_dot_rpc_dot_cluster__pb2.CaptureRootRequest.SerializeToString,
+                response_deserializer=mallee_dot_rpc_dot_cluster__pb2.CaptureRootResponse.FromString,
+                _registered_method=True)
         self.Audit = channel.unary_stream(
                 '/mallee.cluster.v1.ClusterService/Audit',
                 request_serializer=mallee_dot_rpc_dot_cluster__pb2.AuditRequest.SerializeToString,
@@ -182,6 +187,14 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CaptureRoot(self, request, context):
+        """Writes an instance's root disk, whole and alone, as one object into the store. The same capture id again is the
+        same capture; durable when its last message comes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Audit(self, request, context):
         """Looks at the whole zone once more: first what it holds, then what is wrong with it.
         """
@@ -251,6 +264,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.ConvergeInTurn,
                     request_deserializer=mallee_dot_rpc_dot_cluster__pb2.ConvergeInTurnRequest.FromString,
                     response_serializer=mallee_dot_rpc_dot_cluster__pb2.ConvergeInTurnResponse.SerializeToString,
+            ),
+            'CaptureRoot': grpc.unary_stream_rpc_method_handler(
+                    servicer.CaptureRoot,
+                    request_deserializer=mallee_dot_rpc_dot_cluster__pb2.CaptureRootRequest.FromString,
+                    response_serializer=mallee_dot_rpc_dot_cluster__pb2.CaptureRootResponse.SerializeToString,
             ),
             'Audit': grpc.unary_stream_rpc_method_handler(
                     servicer.Audit,
@@ -582,6 +600,33 @@ class ClusterService:
             '/mallee.cluster.v1.ClusterService/ConvergeInTurn',
             mallee_dot_rpc_dot_cluster__pb2.ConvergeInTurnRequest.SerializeToString,
             mallee_dot_rpc_dot_cluster__pb2.ConvergeInTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CaptureRoot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mallee.cluster.v1.ClusterService/CaptureRoot',
+            mallee_dot_rpc_dot_cluster__pb2.CaptureRootRequest.SerializeToString,
+            mallee_dot_rpc_dot_cluster__pb2.CaptureRootResponse.FromString,
             options,
             channel_credentials,
             insecure,

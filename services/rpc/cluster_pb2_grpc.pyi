@@ -49,6 +49,10 @@ class ClusterServiceStub:
     PlaceInTurn: _grpc.StreamStreamMultiCallable[_cluster_pb2.PlaceInTurnRequest, _cluster_pb2.PlaceInTurnResponse]
     """Place and Converge on streams that stay open, an answer for each question in its order: for whoever asks all the time."""
     ConvergeInTurn: _grpc.StreamStreamMultiCallable[_cluster_pb2.ConvergeInTurnRequest, _cluster_pb2.ConvergeInTurnResponse]
+    CaptureRoot: _grpc.UnaryStreamMultiCallable[_cluster_pb2.CaptureRootRequest, _cluster_pb2.CaptureRootResponse]
+    """Writes an instance's root disk, whole and alone, as one object into the store. The same capture id again is the
+    same capture; durable when its last message comes.
+    """
     Audit: _grpc.UnaryStreamMultiCallable[_cluster_pb2.AuditRequest, _cluster_pb2.AuditResponse]
     """Looks at the whole zone once more: first what it holds, then what is wrong with it."""
 
@@ -73,6 +77,10 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     PlaceInTurn: _aio.StreamStreamMultiCallable[_cluster_pb2.PlaceInTurnRequest, _cluster_pb2.PlaceInTurnResponse]  # type: ignore[assignment]
     """Place and Converge on streams that stay open, an answer for each question in its order: for whoever asks all the time."""
     ConvergeInTurn: _aio.StreamStreamMultiCallable[_cluster_pb2.ConvergeInTurnRequest, _cluster_pb2.ConvergeInTurnResponse]  # type: ignore[assignment]
+    CaptureRoot: _aio.UnaryStreamMultiCallable[_cluster_pb2.CaptureRootRequest, _cluster_pb2.CaptureRootResponse]  # type: ignore[assignment]
+    """Writes an instance's root disk, whole and alone, as one object into the store. The same capture id again is the
+    same capture; durable when its last message comes.
+    """
     Audit: _aio.UnaryStreamMultiCallable[_cluster_pb2.AuditRequest, _cluster_pb2.AuditResponse]  # type: ignore[assignment]
     """Looks at the whole zone once more: first what it holds, then what is wrong with it."""
 
@@ -166,6 +174,16 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_cluster_pb2.ConvergeInTurnRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_cluster_pb2.ConvergeInTurnResponse], _abc.AsyncIterator[_cluster_pb2.ConvergeInTurnResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CaptureRoot(
+        self,
+        request: _cluster_pb2.CaptureRootRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_pb2.CaptureRootResponse], _abc.AsyncIterator[_cluster_pb2.CaptureRootResponse]]:
+        """Writes an instance's root disk, whole and alone, as one object into the store. The same capture id again is the
+        same capture; durable when its last message comes.
+        """
 
     @_abc_1.abstractmethod
     def Audit(

@@ -66,7 +66,7 @@ class Moment(_message.Message):
     def __init__(self, name: _Optional[str] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class Guest(_message.Message):
-    __slots__ = ("instance_id", "account_id", "instance_type", "resources", "image_id", "image_location", "architecture", "hostname", "mac_address", "private_address", "subnet_cidr", "public_key", "key_name", "user_data", "tags", "root_device_name", "availability_zone", "launched_ms", "stays")
+    __slots__ = ("instance_id", "account_id", "instance_type", "resources", "image_id", "image_location", "architecture", "hostname", "mac_address", "private_address", "subnet_cidr", "public_key", "key_name", "user_data", "tags", "root_device_name", "availability_zone", "launched_ms", "stays", "image", "root_gib", "metadata", "launch_index")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +93,10 @@ class Guest(_message.Message):
     AVAILABILITY_ZONE_FIELD_NUMBER: _ClassVar[int]
     LAUNCHED_MS_FIELD_NUMBER: _ClassVar[int]
     STAYS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    ROOT_GIB_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    LAUNCH_INDEX_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     account_id: str
     instance_type: str
@@ -112,7 +116,60 @@ class Guest(_message.Message):
     availability_zone: str
     launched_ms: int
     stays: bool
-    def __init__(self, instance_id: _Optional[str] = ..., account_id: _Optional[str] = ..., instance_type: _Optional[str] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., image_id: _Optional[str] = ..., image_location: _Optional[str] = ..., architecture: _Optional[str] = ..., hostname: _Optional[str] = ..., mac_address: _Optional[str] = ..., private_address: _Optional[str] = ..., subnet_cidr: _Optional[str] = ..., public_key: _Optional[str] = ..., key_name: _Optional[str] = ..., user_data: _Optional[bytes] = ..., tags: _Optional[_Mapping[str, str]] = ..., root_device_name: _Optional[str] = ..., availability_zone: _Optional[str] = ..., launched_ms: _Optional[int] = ..., stays: _Optional[bool] = ...) -> None: ...
+    image: Image
+    root_gib: int
+    metadata: MetadataOptions
+    launch_index: int
+    def __init__(self, instance_id: _Optional[str] = ..., account_id: _Optional[str] = ..., instance_type: _Optional[str] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., image_id: _Optional[str] = ..., image_location: _Optional[str] = ..., architecture: _Optional[str] = ..., hostname: _Optional[str] = ..., mac_address: _Optional[str] = ..., private_address: _Optional[str] = ..., subnet_cidr: _Optional[str] = ..., public_key: _Optional[str] = ..., key_name: _Optional[str] = ..., user_data: _Optional[bytes] = ..., tags: _Optional[_Mapping[str, str]] = ..., root_device_name: _Optional[str] = ..., availability_zone: _Optional[str] = ..., launched_ms: _Optional[int] = ..., stays: _Optional[bool] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., root_gib: _Optional[int] = ..., metadata: _Optional[_Union[MetadataOptions, _Mapping]] = ..., launch_index: _Optional[int] = ...) -> None: ...
+
+class Image(_message.Message):
+    __slots__ = ("root", "kernel", "ramdisk")
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    RAMDISK_FIELD_NUMBER: _ClassVar[int]
+    root: ImageFile
+    kernel: ImageFile
+    ramdisk: ImageFile
+    def __init__(self, root: _Optional[_Union[ImageFile, _Mapping]] = ..., kernel: _Optional[_Union[ImageFile, _Mapping]] = ..., ramdisk: _Optional[_Union[ImageFile, _Mapping]] = ...) -> None: ...
+
+class ImageFile(_message.Message):
+    __slots__ = ("bucket", "key", "version_id", "size", "etag", "format", "virtual_bytes")
+    BUCKET_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    VIRTUAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    bucket: str
+    key: str
+    version_id: str
+    size: int
+    etag: str
+    format: str
+    virtual_bytes: int
+    def __init__(self, bucket: _Optional[str] = ..., key: _Optional[str] = ..., version_id: _Optional[str] = ..., size: _Optional[int] = ..., etag: _Optional[str] = ..., format: _Optional[str] = ..., virtual_bytes: _Optional[int] = ...) -> None: ...
+
+class MetadataOptions(_message.Message):
+    __slots__ = ("disabled", "tokens_required", "hop_limit", "tags", "user_tags")
+    class UserTagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    DISABLED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    HOP_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    USER_TAGS_FIELD_NUMBER: _ClassVar[int]
+    disabled: bool
+    tokens_required: bool
+    hop_limit: int
+    tags: bool
+    user_tags: _containers.ScalarMap[str, str]
+    def __init__(self, disabled: _Optional[bool] = ..., tokens_required: _Optional[bool] = ..., hop_limit: _Optional[int] = ..., tags: _Optional[bool] = ..., user_tags: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class DescribeRequest(_message.Message):
     __slots__ = ()

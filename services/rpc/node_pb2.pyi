@@ -1,3 +1,4 @@
+from mallee.rpc import common_pb2 as _common_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping
@@ -216,3 +217,27 @@ class ReceiveResponse(_message.Message):
     pages: int
     digest: str
     def __init__(self, pages: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class CaptureRootRequest(_message.Message):
+    __slots__ = ("subject", "capture_id", "bucket", "key", "owner")
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    CAPTURE_ID_FIELD_NUMBER: _ClassVar[int]
+    BUCKET_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    subject: Subject
+    capture_id: str
+    bucket: str
+    key: str
+    owner: str
+    def __init__(self, subject: _Optional[_Union[Subject, _Mapping]] = ..., capture_id: _Optional[str] = ..., bucket: _Optional[str] = ..., key: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
+
+class CaptureRootResponse(_message.Message):
+    __slots__ = ("bytes_done", "bytes_total", "file")
+    BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    bytes_done: int
+    bytes_total: int
+    file: _common_pb2.ImageFile
+    def __init__(self, bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., file: _Optional[_Union[_common_pb2.ImageFile, _Mapping]] = ...) -> None: ...

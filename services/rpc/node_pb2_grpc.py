@@ -85,6 +85,11 @@ class NodeServiceStub:
                 request_serializer=mallee_dot_rpc_dot_node__pb2.GetConsoleOutputRequest.SerializeToString,
                 response_deserializer=mallee_dot_rpc_dot_node__pb2.GetConsoleOutputResponse.FromString,
                 _registered_method=True)
+        self.CaptureRoot = channel.unary_stream(
+                '/mallee.node.v1.NodeService/CaptureRoot',
+                request_serializer=mallee_dot_rpc_dot_node__pb2.CaptureRootRequest.SerializeToString,
+                response_deserializer=mallee_dot_rpc_dot_node__pb2.CaptureRootResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -160,6 +165,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CaptureRoot(self, request, context):
+        """Writes the root disk of a guest, running or stopped, whole and alone, as one object into the store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -212,6 +224,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.GetConsoleOutput,
                     request_deserializer=mallee_dot_rpc_dot_node__pb2.GetConsoleOutputRequest.FromString,
                     response_serializer=mallee_dot_rpc_dot_node__pb2.GetConsoleOutputResponse.SerializeToString,
+            ),
+            'CaptureRoot': grpc.unary_stream_rpc_method_handler(
+                    servicer.CaptureRoot,
+                    request_deserializer=mallee_dot_rpc_dot_node__pb2.CaptureRootRequest.FromString,
+                    response_serializer=mallee_dot_rpc_dot_node__pb2.CaptureRootResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -485,6 +502,33 @@ class NodeService:
             '/mallee.node.v1.NodeService/GetConsoleOutput',
             mallee_dot_rpc_dot_node__pb2.GetConsoleOutputRequest.SerializeToString,
             mallee_dot_rpc_dot_node__pb2.GetConsoleOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CaptureRoot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mallee.node.v1.NodeService/CaptureRoot',
+            mallee_dot_rpc_dot_node__pb2.CaptureRootRequest.SerializeToString,
+            mallee_dot_rpc_dot_node__pb2.CaptureRootResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,8 @@ class NodeServiceStub:
     Steer: _grpc.UnaryUnaryMultiCallable[_node_pb2.SteerRequest, _node_pb2.SteerResponse]
     """During stage 2, source: end the pre-copy now, or set the bandwidth."""
     GetConsoleOutput: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetConsoleOutputRequest, _node_pb2.GetConsoleOutputResponse]
+    CaptureRoot: _grpc.UnaryStreamMultiCallable[_node_pb2.CaptureRootRequest, _node_pb2.CaptureRootResponse]
+    """Writes the root disk of a guest, running or stopped, whole and alone, as one object into the store."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -79,6 +81,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     Steer: _aio.UnaryUnaryMultiCallable[_node_pb2.SteerRequest, _node_pb2.SteerResponse]  # type: ignore[assignment]
     """During stage 2, source: end the pre-copy now, or set the bandwidth."""
     GetConsoleOutput: _aio.UnaryUnaryMultiCallable[_node_pb2.GetConsoleOutputRequest, _node_pb2.GetConsoleOutputResponse]  # type: ignore[assignment]
+    CaptureRoot: _aio.UnaryStreamMultiCallable[_node_pb2.CaptureRootRequest, _node_pb2.CaptureRootResponse]  # type: ignore[assignment]
+    """Writes the root disk of a guest, running or stopped, whole and alone, as one object into the store."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Every call is idempotent and refuses (stale) what is not of this (instance, generation, migration)."""
@@ -161,6 +165,14 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.GetConsoleOutputRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.GetConsoleOutputResponse, _abc.Awaitable[_node_pb2.GetConsoleOutputResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CaptureRoot(
+        self,
+        request: _node_pb2.CaptureRootRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.CaptureRootResponse], _abc.AsyncIterator[_node_pb2.CaptureRootResponse]]:
+        """Writes the root disk of a guest, running or stopped, whole and alone, as one object into the store."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

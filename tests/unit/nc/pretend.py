@@ -37,8 +37,9 @@ def a_guest(instance_id: str = "i-1", *, memory_mib: int = 16, **changed: Any) -
 
 
 def as_message(guest: Guest) -> bytes:
-    names = [field.name for field in common_pb2.Guest.DESCRIPTOR.fields]
-    plain = {name: getattr(guest, name) for name in names if name != "resources" and hasattr(guest, name)}
+    names = [field.name for field in common_pb2.Guest.DESCRIPTOR.fields if field.message_type is None]
+    plain = {name: getattr(guest, name) for name in names if hasattr(guest, name)}
+    plain["tags"] = guest.tags
     size = common_pb2.Resources(vcpus=guest.resources.vcpus, memory_mib=guest.resources.memory_mib)
     return common_pb2.Guest(resources=size, **plain).SerializeToString()
 
