@@ -138,11 +138,11 @@ def shape_of(wish: Wish, kept: Shape | None) -> Shape:
             fix="Give another state folder, or begin anew: mallee down --purge",
             code="other-hypervisor",
         )
-    if shape.hypervisor == "libvirt" and (shape.zones, shape.nodes) != (1, 1):
+    if shape.hypervisor == "libvirt" and shape.nodes > 1:
         raise Fault(
             Kind.INVALID,
-            "One machine with real guests is one node in one zone.",
-            fix="Leave --zones and --nodes away; other machines join with: mallee node join",
+            "One machine with real guests is one node.",
+            fix="Leave --nodes away, or give 0 for none; other machines join with: mallee node join",
             code="bad-option",
         )
     for name in ("zones", "nodes"):
@@ -160,7 +160,7 @@ def shape_of(wish: Wish, kept: Shape | None) -> Shape:
 def _check_numbers(shape: Shape) -> None:
     for name, low, high in (
         ("zones", 1, 26),
-        ("nodes", 1, 10_000),
+        ("nodes", 0, 10_000),
         ("node_vcpus", 1, 1 << 20),
         ("node_memory_mib", 16, 1 << 40),
     ):

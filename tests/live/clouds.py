@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from mallee.cli.client import Cloud
+from mallee.cli.lab import MACHINE, Host
 from mallee.cli.ports import any_free
 from mallee.cli.state import StateFolder
 from mallee.kernel.clock import SystemClock
-from tests.live.hosts import MACHINE, Host
 
 ZONE: Final = "mallee-1a"
 NC_PORT: Final = 8777

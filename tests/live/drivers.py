@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from mallee.cli.lab import Host
 from mallee.domain.guest import Guest, GuestKey
 from mallee.kernel.clock import SystemClock
 from mallee.nc.drivers.libvirt.domain import Boot, Shape
 from mallee.nc.drivers.libvirt.driver import Host as HostOptions
 from mallee.nc.drivers.libvirt.driver import LibvirtDriver
 from mallee.nc.drivers.libvirt.network import NoNetwork
-from tests.live.hosts import Host
 
 T = TypeVar("T")
 SHAPE = Shape("qemu", "pc-q35-7.2", "qemu64")

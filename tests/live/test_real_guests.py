@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from mallee.cli.lab import Host, missing, some_hosts
 from mallee.cli.tiny import build
 from mallee.kernel.errors import Fault
 from tests.live.clouds import RealCloud, real_cloud
-from tests.live.hosts import Host, missing, some_hosts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -1,8 +1,8 @@
 """Several hosts on one machine: each a network namespace with a libvirt daemon of its own.
 
-A host sees its own /run/libvirt, /var/lib/libvirt, /var/log/libvirt and /etc/libvirt, bound over the
+What teaches and tests live migration without a second machine. A host sees its own /run/libvirt, /var/lib/libvirt, /var/log/libvirt and /etc/libvirt, bound over the
 machine's in a mount namespace; their addresses meet on a bridge that stands in a namespace too, so
-nothing of it is in the machine's own network. When it is left, also by a failed test, every process
+nothing of it is in the machine's own network. When it is left, also by an error, every process
 that was started is ended and every namespace removed.
 """
 
@@ -16,12 +16,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from mallee.kernel.clock import SystemClock
 
-_TOOLS: Final = ("ip", "unshare", "libvirtd", "virtlogd", "qemu-system-x86_64", "qemu-img")
+_TOOLS: Final = ("ip", "unshare", "libvirtd", "virsh", "virtlogd", "qemu-system-x86_64", "qemu-img")
 _FOLDERS: Final = {
     "run": "/run/libvirt",
     "lib": "/var/lib/libvirt",
@@ -47,9 +48,7 @@ def missing() -> str:
     absent = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if absent:
         return f"not installed: {', '.join(absent)}"
-    try:
-        import libvirt  # noqa: F401
-    except ImportError:
+    if find_spec("libvirt") is None:
         return "libvirt-python is not installed: pip install 'mallee[libvirt]'"
     return ""
 
@@ -75,8 +74,7 @@ class Host:
 
     def said(self, *command: str) -> str:
         """What a command prints in the host's network."""
-        words = ["ip", "netns", "exec", self.netns, *command]
-        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        return _run("ip", "netns", "exec", self.netns, *command).stdout
 
     def daemon_pid(self) -> int:
         return int((self.folder / "libvirtd.pid").read_text())
@@ -91,13 +89,8 @@ class Host:
         script = f"{binds} && {log} && exec libvirtd -d -p {self.folder}/libvirtd.pid"
         private = ["unshare", "-m", "-u", "--propagation", "private", "sh", "-c", script]
         with (self.folder / "daemons.log").open("ab") as log_file:
-            subprocess.run(
-                ["ip", "netns", "exec", self.netns, *private],
-                check=True,
-                stdin=subprocess.DEVNULL,
-                stdout=log_file,
-                stderr=log_file,
-            )
+            # To a file: a daemon keeps its standard output for ever, and a pipe would be waited for.
+            _run("ip", "netns", "exec", self.netns, *private, log=log_file)
         _await(lambda: _answers(self.uri), f"the libvirt daemon of {self.netns}")
 
     def kill_daemon(self, how: signal.Signals = signal.SIGKILL) -> None:
@@ -114,7 +107,7 @@ MACHINE: Final = "10.91.0.254"  # the machine itself on the hosts' network, wher
 @contextmanager
 def some_hosts(count: int, folder: Path, *, uplink: bool = False) -> Iterator[Sequence[Host]]:
     """`count` hosts that reach each other; with `uplink` the machine reaches them too, at `MACHINE`."""
-    # The process and a part of the folder's name: two runs of the suite may be under way.
+    # The process and a part of the folder's name: two of them may be under way.
     prefix = f"mal{os.getpid() % 100_000}"
     bridge = f"{prefix}br"
     hosts = [Host(f"{prefix}h{n}", f"10.91.0.{n + 1}", folder / f"host{n}") for n in range(count)]
@@ -165,9 +158,8 @@ def _make_folders(host: Host) -> None:
 
 
 def _end_processes(host: Host) -> None:
-    """Everything that lives in the host's network: its daemons, its guests, whatever a test started."""
-    said = subprocess.run(["ip", "netns", "pids", host.netns], check=True, capture_output=True, text=True)
-    pids = [int(word) for word in said.stdout.split()]
+    """Everything that lives in the host's network: its daemons, its guests, whatever else was started in it."""
+    pids = [int(word) for word in _run("ip", "netns", "pids", host.netns).stdout.split()]
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -175,13 +167,7 @@ def _end_processes(host: Host) -> None:
 
 
 def _answers(uri: str) -> bool:
-    import libvirt
-
-    try:
-        libvirt.open(uri).close()
-    except libvirt.libvirtError:
-        return False
-    return True
+    return _run("virsh", "-c", uri, "version", check=False).returncode == 0
 
 
 def _lives(pid: int) -> bool:
@@ -201,4 +187,12 @@ def _await(condition: Callable[[], bool], what: str) -> None:
 
 
 def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
+    _run("ip", *words)
+
+
+def _run(
+    *words: str, check: bool = True, log: IO[bytes] | int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - the machine's own tools, and words of ours
+        words, check=check, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True
+    )
