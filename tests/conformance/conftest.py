@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.live.hosts import Host, missing, some_hosts
+from mallee.cli.lab import Host, missing, some_hosts
 
 
 @pytest.fixture(scope="session")

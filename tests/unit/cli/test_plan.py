@@ -53,7 +53,7 @@ def test_a_cloud_does_not_shrink_under_its_instances(wish: Wish) -> None:
     assert refused.value.kind is Kind.CONFLICT
 
 
-@pytest.mark.parametrize("wish", [Wish(zones=0), Wish(zones=27), Wish(nodes=0), Wish(node_memory_mib=1)])
+@pytest.mark.parametrize("wish", [Wish(zones=0), Wish(zones=27), Wish(nodes=-1), Wish(node_memory_mib=1)])
 def test_numbers_out_of_range_are_refused(wish: Wish) -> None:
     with pytest.raises(Fault, match="out of range"):
         shape_of(wish, None)
