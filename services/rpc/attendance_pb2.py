@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mallee.rpc import common_pb2 as mallee_dot_rpc_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmallee/rpc/attendance.proto\x12\x14mallee.attendance.v1\x1a\x17mallee/rpc/common.proto\"\xd7\x01\n\rAttendRequest\x12\x31\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.mallee.attendance.v1.HelloR\x05hello\x12\x37\n\x07renewal\x18\x02 \x01(\x0b\x32\x1d.mallee.attendance.v1.RenewalR\x07renewal\x12\x35\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32\x1f.mallee.attendance.v1.GuestFactR\x05\x66\x61\x63ts\x12#\n\rinventory_end\x18\x04 \x01(\x08R\x0cinventoryEnd\"\xca\x02\n\x05Hello\x12\x12\n\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n\x07\x62oot_id\x18\x02 \x01(\tR\x06\x62ootId\x12\x18\n\x07\x61\x64\x64ress\x18\x03 \x01(\tR\x07\x61\x64\x64ress\x12\x1e\n\nhypervisor\x18\x04 \x01(\tR\nhypervisor\x12\x1b\n\tcpu_model\x18\x05 \x01(\tR\x08\x63puModel\x12\x37\n\x08\x63\x61pacity\x18\x06 \x01(\x0b\x32\x1b.mallee.common.v1.ResourcesR\x08\x63\x61pacity\x12=\n\tinventory\x18\x07 \x03(\x0b\x32\x1f.mallee.attendance.v1.GuestFactR\tinventory\x12\x18\n\x07version\x18\x08 \x01(\tR\x07version\x12+\n\x11inventory_follows\x18\t \x01(\x08R\x10inventoryFollows\"%\n\x07Renewal\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\"\xcf\x02\n\tGuestFact\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x1e\n\ngeneration\x18\x02 \x01(\x04R\ngeneration\x12\x1a\n\x08revision\x18\x03 \x01(\x04R\x08revision\x12-\n\x05phase\x18\x04 \x01(\x0e\x32\x17.mallee.common.v1.PhaseR\x05phase\x12-\n\x05\x63\x61use\x18\x05 \x01(\x0b\x32\x17.mallee.common.v1.CauseR\x05\x63\x61use\x12\x32\n\x07moments\x18\x06 \x03(\x0b\x32\x18.mallee.common.v1.MomentR\x07moments\x12\x18\n\x07reboots\x18\x07 \x01(\rR\x07reboots\x12\x39\n\tresources\x18\x08 \x01(\x0b\x32\x1b.mallee.common.v1.ResourcesR\tresources\"\xd7\x01\n\x0e\x41ttendResponse\x12\x37\n\x07welcome\x18\x01 \x01(\x0b\x32\x1d.mallee.attendance.v1.WelcomeR\x07welcome\x12\x31\n\x05grant\x18\x02 \x01(\x0b\x32\x1b.mallee.attendance.v1.GrantR\x05grant\x12\x34\n\x06orders\x18\x03 \x01(\x0b\x32\x1c.mallee.attendance.v1.OrdersR\x06orders\x12#\n\rsay_inventory\x18\x04 \x01(\x08R\x0csayInventory\"l\n\x07Welcome\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12#\n\rlease_seconds\x18\x02 \x01(\x01R\x0cleaseSeconds\x12#\n\rrenew_seconds\x18\x03 \x01(\x01R\x0crenewSeconds\"#\n\x05Grant\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\"X\n\x06Orders\x12\x14\n\x05whole\x18\x01 \x01(\x08R\x05whole\x12\x38\n\x06orders\x18\x02 \x03(\x0b\x32 .mallee.attendance.v1.GuestOrderR\x06orders\"\xde\x01\n\nGuestOrder\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x1e\n\ngeneration\x18\x02 \x01(\x04R\ngeneration\x12\x1a\n\x08revision\x18\x03 \x01(\x04R\x08revision\x12-\n\x05power\x18\x04 \x01(\x0e\x32\x17.mallee.common.v1.PowerR\x05power\x12\x14\n\x05\x66orce\x18\x05 \x01(\x08R\x05\x66orce\x12\x18\n\x07reboots\x18\x06 \x01(\rR\x07reboots\x12\x14\n\x05guest\x18\x07 \x01(\x0cR\x05guest2l\n\x11\x41ttendanceService\x12W\n\x06\x41ttend\x12#.mallee.attendance.v1.AttendRequest\x1a$.mallee.attendance.v1.AttendResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmallee/rpc/attendance.proto\x12\x14mallee.attendance.v1\x1a\x17mallee/rpc/common.proto\"\xd7\x01\n\rAttendRequest\x12\x31\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.mallee.attendance.v1.HelloR\x05hello\x12\x37\n\x07renewal\x18\x02 \x01(\x0b\x32\x1d.mallee.attendance.v1.RenewalR\x07renewal\x12\x35\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32\x1f.mallee.attendance.v1.GuestFactR\x05\x66\x61\x63ts\x12#\n\rinventory_end\x18\x04 \x01(\x08R\x0cinventoryEnd\"\xe2\x02\n\x05Hello\x12\x12\n\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n\x07\x62oot_id\x18\x02 \x01(\tR\x06\x62ootId\x12\x18\n\x07\x61\x64\x64ress\x18\x03 \x01(\tR\x07\x61\x64\x64ress\x12\x1e\n\nhypervisor\x18\x04 \x01(\tR\nhypervisor\x12\x1b\n\tcpu_model\x18\x05 \x01(\tR\x08\x63puModel\x12\x37\n\x08\x63\x61pacity\x18\x06 \x01(\x0b\x32\x1b.mallee.common.v1.ResourcesR\x08\x63\x61pacity\x12=\n\tinventory\x18\x07 \x03(\x0b\x32\x1f.mallee.attendance.v1.GuestFactR\tinventory\x12\x18\n\x07version\x18\x08 \x01(\tR\x07version\x12+\n\x11inventory_follows\x18\t \x01(\x08R\x10inventoryFollows\x12\x16\n\x06guards\x18\n \x01(\x08R\x06guards\"%\n\x07Renewal\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\"\xf1\x02\n\tGuestFact\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x1e\n\ngeneration\x18\x02 \x01(\x04R\ngeneration\x12\x1a\n\x08revision\x18\x03 \x01(\x04R\x08revision\x12-\n\x05phase\x18\x04 \x01(\x0e\x32\x17.mallee.common.v1.PhaseR\x05phase\x12-\n\x05\x63\x61use\x18\x05 \x01(\x0b\x32\x17.mallee.common.v1.CauseR\x05\x63\x61use\x12\x32\n\x07moments\x18\x06 \x03(\x0b\x32\x18.mallee.common.v1.MomentR\x07moments\x12\x18\n\x07reboots\x18\x07 \x01(\rR\x07reboots\x12\x39\n\tresources\x18\x08 \x01(\x0b\x32\x1b.mallee.common.v1.ResourcesR\tresources\x12 \n\x0b\x64\x65scription\x18\t \x01(\x04R\x0b\x64\x65scription\"\x89\x02\n\x0e\x41ttendResponse\x12\x37\n\x07welcome\x18\x01 \x01(\x0b\x32\x1d.mallee.attendance.v1.WelcomeR\x07welcome\x12\x31\n\x05grant\x18\x02 \x01(\x0b\x32\x1b.mallee.attendance.v1.GrantR\x05grant\x12\x34\n\x06orders\x18\x03 \x01(\x0b\x32\x1c.mallee.attendance.v1.OrdersR\x06orders\x12#\n\rsay_inventory\x18\x04 \x01(\x08R\x0csayInventory\x12\x30\n\x06guards\x18\x05 \x01(\x0b\x32\x18.mallee.common.v1.GuardsR\x06guards\"l\n\x07Welcome\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12#\n\rlease_seconds\x18\x02 \x01(\x01R\x0cleaseSeconds\x12#\n\rrenew_seconds\x18\x03 \x01(\x01R\x0crenewSeconds\"#\n\x05Grant\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\"X\n\x06Orders\x12\x14\n\x05whole\x18\x01 \x01(\x08R\x05whole\x12\x38\n\x06orders\x18\x02 \x03(\x0b\x32 .mallee.attendance.v1.GuestOrderR\x06orders\"\xde\x01\n\nGuestOrder\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x1e\n\ngeneration\x18\x02 \x01(\x04R\ngeneration\x12\x1a\n\x08revision\x18\x03 \x01(\x04R\x08revision\x12-\n\x05power\x18\x04 \x01(\x0e\x32\x17.mallee.common.v1.PowerR\x05power\x12\x14\n\x05\x66orce\x18\x05 \x01(\x08R\x05\x66orce\x12\x18\n\x07reboots\x18\x06 \x01(\rR\x07reboots\x12\x14\n\x05guest\x18\x07 \x01(\x0cR\x05guest2l\n\x11\x41ttendanceService\x12W\n\x06\x41ttend\x12#.mallee.attendance.v1.AttendRequest\x1a$.mallee.attendance.v1.AttendResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +35,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTENDREQUEST']._serialized_start=79
   _globals['_ATTENDREQUEST']._serialized_end=294
   _globals['_HELLO']._serialized_start=297
-  _globals['_HELLO']._serialized_end=627
-  _globals['_RENEWAL']._serialized_start=629
-  _globals['_RENEWAL']._serialized_end=666
-  _globals['_GUESTFACT']._serialized_start=669
-  _globals['_GUESTFACT']._serialized_end=1004
-  _globals['_ATTENDRESPONSE']._serialized_start=1007
-  _globals['_ATTENDRESPONSE']._serialized_end=1222
-  _globals['_WELCOME']._serialized_start=1224
-  _globals['_WELCOME']._serialized_end=1332
-  _globals['_GRANT']._serialized_start=1334
-  _globals['_GRANT']._serialized_end=1369
-  _globals['_ORDERS']._serialized_start=1371
-  _globals['_ORDERS']._serialized_end=1459
-  _globals['_GUESTORDER']._serialized_start=1462
-  _globals['_GUESTORDER']._serialized_end=1684
-  _globals['_ATTENDANCESERVICE']._serialized_start=1686
-  _globals['_ATTENDANCESERVICE']._serialized_end=1794
+  _globals['_HELLO']._serialized_end=651
+  _globals['_RENEWAL']._serialized_start=653
+  _globals['_RENEWAL']._serialized_end=690
+  _globals['_GUESTFACT']._serialized_start=693
+  _globals['_GUESTFACT']._serialized_end=1062
+  _globals['_ATTENDRESPONSE']._serialized_start=1065
+  _globals['_ATTENDRESPONSE']._serialized_end=1330
+  _globals['_WELCOME']._serialized_start=1332
+  _globals['_WELCOME']._serialized_end=1440
+  _globals['_GRANT']._serialized_start=1442
+  _globals['_GRANT']._serialized_end=1477
+  _globals['_ORDERS']._serialized_start=1479
+  _globals['_ORDERS']._serialized_end=1567
+  _globals['_GUESTORDER']._serialized_start=1570
+  _globals['_GUESTORDER']._serialized_end=1792
+  _globals['_ATTENDANCESERVICE']._serialized_start=1794
+  _globals['_ATTENDANCESERVICE']._serialized_end=1902
 # @@protoc_insertion_point(module_scope)

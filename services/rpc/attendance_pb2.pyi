@@ -20,7 +20,7 @@ class AttendRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., renewal: _Optional[_Union[Renewal, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[GuestFact, _Mapping]]] = ..., inventory_end: _Optional[bool] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("node", "boot_id", "address", "hypervisor", "cpu_model", "capacity", "inventory", "version", "inventory_follows")
+    __slots__ = ("node", "boot_id", "address", "hypervisor", "cpu_model", "capacity", "inventory", "version", "inventory_follows", "guards")
     NODE_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class Hello(_message.Message):
     INVENTORY_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FOLLOWS_FIELD_NUMBER: _ClassVar[int]
+    GUARDS_FIELD_NUMBER: _ClassVar[int]
     node: str
     boot_id: str
     address: str
@@ -39,7 +40,8 @@ class Hello(_message.Message):
     inventory: _containers.RepeatedCompositeFieldContainer[GuestFact]
     version: str
     inventory_follows: bool
-    def __init__(self, node: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., hypervisor: _Optional[str] = ..., cpu_model: _Optional[str] = ..., capacity: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., inventory: _Optional[_Iterable[_Union[GuestFact, _Mapping]]] = ..., version: _Optional[str] = ..., inventory_follows: _Optional[bool] = ...) -> None: ...
+    guards: bool
+    def __init__(self, node: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., hypervisor: _Optional[str] = ..., cpu_model: _Optional[str] = ..., capacity: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., inventory: _Optional[_Iterable[_Union[GuestFact, _Mapping]]] = ..., version: _Optional[str] = ..., inventory_follows: _Optional[bool] = ..., guards: _Optional[bool] = ...) -> None: ...
 
 class Renewal(_message.Message):
     __slots__ = ("sequence",)
@@ -48,7 +50,7 @@ class Renewal(_message.Message):
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
 
 class GuestFact(_message.Message):
-    __slots__ = ("instance_id", "generation", "revision", "phase", "cause", "moments", "reboots", "resources")
+    __slots__ = ("instance_id", "generation", "revision", "phase", "cause", "moments", "reboots", "resources", "description")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +59,7 @@ class GuestFact(_message.Message):
     MOMENTS_FIELD_NUMBER: _ClassVar[int]
     REBOOTS_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     generation: int
     revision: int
@@ -65,19 +68,22 @@ class GuestFact(_message.Message):
     moments: _containers.RepeatedCompositeFieldContainer[_common_pb2.Moment]
     reboots: int
     resources: _common_pb2.Resources
-    def __init__(self, instance_id: _Optional[str] = ..., generation: _Optional[int] = ..., revision: _Optional[int] = ..., phase: _Optional[_Union[_common_pb2.Phase, str]] = ..., cause: _Optional[_Union[_common_pb2.Cause, _Mapping]] = ..., moments: _Optional[_Iterable[_Union[_common_pb2.Moment, _Mapping]]] = ..., reboots: _Optional[int] = ..., resources: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ...) -> None: ...
+    description: int
+    def __init__(self, instance_id: _Optional[str] = ..., generation: _Optional[int] = ..., revision: _Optional[int] = ..., phase: _Optional[_Union[_common_pb2.Phase, str]] = ..., cause: _Optional[_Union[_common_pb2.Cause, _Mapping]] = ..., moments: _Optional[_Iterable[_Union[_common_pb2.Moment, _Mapping]]] = ..., reboots: _Optional[int] = ..., resources: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., description: _Optional[int] = ...) -> None: ...
 
 class AttendResponse(_message.Message):
-    __slots__ = ("welcome", "grant", "orders", "say_inventory")
+    __slots__ = ("welcome", "grant", "orders", "say_inventory", "guards")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
     ORDERS_FIELD_NUMBER: _ClassVar[int]
     SAY_INVENTORY_FIELD_NUMBER: _ClassVar[int]
+    GUARDS_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     grant: Grant
     orders: Orders
     say_inventory: bool
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., orders: _Optional[_Union[Orders, _Mapping]] = ..., say_inventory: _Optional[bool] = ...) -> None: ...
+    guards: _common_pb2.Guards
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., orders: _Optional[_Union[Orders, _Mapping]] = ..., say_inventory: _Optional[bool] = ..., guards: _Optional[_Union[_common_pb2.Guards, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("host_id", "lease_seconds", "renew_seconds")

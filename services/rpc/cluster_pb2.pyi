@@ -144,7 +144,7 @@ class WatchResponse(_message.Message):
     def __init__(self, epoch: _Optional[str] = ..., sequence: _Optional[int] = ..., snapshot: _Optional[bool] = ..., snapshot_end: _Optional[bool] = ..., facts: _Optional[_Iterable[_Union[InstanceFact, _Mapping]]] = ..., zone: _Optional[_Union[ZoneFact, _Mapping]] = ...) -> None: ...
 
 class InstanceFact(_message.Message):
-    __slots__ = ("instance_id", "revision", "generation", "host_id", "phase", "reachable", "cause", "moments", "reboots", "migration_id")
+    __slots__ = ("instance_id", "revision", "generation", "host_id", "phase", "reachable", "cause", "moments", "reboots", "migration_id", "description")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -155,6 +155,7 @@ class InstanceFact(_message.Message):
     MOMENTS_FIELD_NUMBER: _ClassVar[int]
     REBOOTS_FIELD_NUMBER: _ClassVar[int]
     MIGRATION_ID_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     revision: int
     generation: int
@@ -165,21 +166,24 @@ class InstanceFact(_message.Message):
     moments: _containers.RepeatedCompositeFieldContainer[_common_pb2.Moment]
     reboots: int
     migration_id: str
-    def __init__(self, instance_id: _Optional[str] = ..., revision: _Optional[int] = ..., generation: _Optional[int] = ..., host_id: _Optional[str] = ..., phase: _Optional[_Union[_common_pb2.Phase, str]] = ..., reachable: _Optional[bool] = ..., cause: _Optional[_Union[_common_pb2.Cause, _Mapping]] = ..., moments: _Optional[_Iterable[_Union[_common_pb2.Moment, _Mapping]]] = ..., reboots: _Optional[int] = ..., migration_id: _Optional[str] = ...) -> None: ...
+    description: int
+    def __init__(self, instance_id: _Optional[str] = ..., revision: _Optional[int] = ..., generation: _Optional[int] = ..., host_id: _Optional[str] = ..., phase: _Optional[_Union[_common_pb2.Phase, str]] = ..., reachable: _Optional[bool] = ..., cause: _Optional[_Union[_common_pb2.Cause, _Mapping]] = ..., moments: _Optional[_Iterable[_Union[_common_pb2.Moment, _Mapping]]] = ..., reboots: _Optional[int] = ..., migration_id: _Optional[str] = ..., description: _Optional[int] = ...) -> None: ...
 
 class ZoneFact(_message.Message):
-    __slots__ = ("zone", "nodes", "nodes_ready", "capacity", "free")
+    __slots__ = ("zone", "nodes", "nodes_ready", "capacity", "free", "guards")
     ZONE_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     NODES_READY_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     FREE_FIELD_NUMBER: _ClassVar[int]
+    GUARDS_FIELD_NUMBER: _ClassVar[int]
     zone: str
     nodes: int
     nodes_ready: int
     capacity: _common_pb2.Resources
     free: _common_pb2.Resources
-    def __init__(self, zone: _Optional[str] = ..., nodes: _Optional[int] = ..., nodes_ready: _Optional[int] = ..., capacity: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., free: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ...) -> None: ...
+    guards: bool
+    def __init__(self, zone: _Optional[str] = ..., nodes: _Optional[int] = ..., nodes_ready: _Optional[int] = ..., capacity: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., free: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., guards: _Optional[bool] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ("host_ids", "max_results", "after_host_id", "with_instances")
@@ -412,6 +416,42 @@ class GetConsoleOutputResponse(_message.Message):
     output: bytes
     at_ms: int
     def __init__(self, output: _Optional[bytes] = ..., at_ms: _Optional[int] = ...) -> None: ...
+
+class GuardRequest(_message.Message):
+    __slots__ = ("guards",)
+    GUARDS_FIELD_NUMBER: _ClassVar[int]
+    guards: _common_pb2.Guards
+    def __init__(self, guards: _Optional[_Union[_common_pb2.Guards, _Mapping]] = ...) -> None: ...
+
+class GuardResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetConsoleScreenshotRequest(_message.Message):
+    __slots__ = ("instance_id",)
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    def __init__(self, instance_id: _Optional[str] = ...) -> None: ...
+
+class GetConsoleScreenshotResponse(_message.Message):
+    __slots__ = ("picture", "type")
+    PICTURE_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    picture: bytes
+    type: str
+    def __init__(self, picture: _Optional[bytes] = ..., type: _Optional[str] = ...) -> None: ...
+
+class FollowConsoleRequest(_message.Message):
+    __slots__ = ("instance_id",)
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    def __init__(self, instance_id: _Optional[str] = ...) -> None: ...
+
+class FollowConsoleResponse(_message.Message):
+    __slots__ = ("output",)
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    output: bytes
+    def __init__(self, output: _Optional[bytes] = ...) -> None: ...
 
 class CaptureRootRequest(_message.Message):
     __slots__ = ("instance_id", "generation", "capture_id", "bucket", "key", "owner")

@@ -99,6 +99,21 @@ class ClusterServiceStub:
                 request_serializer=mallee_dot_rpc_dot_cluster__pb2.CaptureRootRequest.SerializeToString,
                 response_deserializer=mallee_dot_rpc_dot_cluster__pb2.CaptureRootResponse.FromString,
                 _registered_method=True)
+        self.Guard = channel.unary_unary(
+                '/mallee.cluster.v1.ClusterService/Guard',
+                request_serializer=mallee_dot_rpc_dot_cluster__pb2.GuardRequest.SerializeToString,
+                response_deserializer=mallee_dot_rpc_dot_cluster__pb2.GuardResponse.FromString,
+                _registered_method=True)
+        self.GetConsoleScreenshot = channel.unary_unary(
+                '/mallee.cluster.v1.ClusterService/GetConsoleScreenshot',
+                request_serializer=mallee_dot_rpc_dot_cluster__pb2.GetConsoleScreenshotRequest.SerializeToString,
+                response_deserializer=mallee_dot_rpc_dot_cluster__pb2.GetConsoleScreenshotResponse.FromString,
+                _registered_method=True)
+        self.FollowConsole = channel.unary_stream(
+                '/mallee.cluster.v1.ClusterService/FollowConsole',
+                request_serializer=mallee_dot_rpc_dot_cluster__pb2.FollowConsoleRequest.SerializeToString,
+                response_deserializer=mallee_dot_rpc_dot_cluster__pb2.FollowConsoleResponse.FromString,
+                _registered_method=True)
         self.Audit = channel.unary_stream(
                 '/mallee.cluster.v1.ClusterService/Audit',
                 request_serializer=mallee_dot_rpc_dot_cluster__pb2.AuditRequest.SerializeToString,
@@ -195,6 +210,27 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Guard(self, request, context):
+        """Hands over the security groups of the zone's guests, in place of what was known. Asked only of a zone that enforces
+        them; kept in memory alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConsoleScreenshot(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowConsole(self, request, context):
+        """What the guest has written of late, then what it writes, until the call ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Audit(self, request, context):
         """Looks at the whole zone once more: first what it holds, then what is wrong with it.
         """
@@ -269,6 +305,21 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.CaptureRoot,
                     request_deserializer=mallee_dot_rpc_dot_cluster__pb2.CaptureRootRequest.FromString,
                     response_serializer=mallee_dot_rpc_dot_cluster__pb2.CaptureRootResponse.SerializeToString,
+            ),
+            'Guard': grpc.unary_unary_rpc_method_handler(
+                    servicer.Guard,
+                    request_deserializer=mallee_dot_rpc_dot_cluster__pb2.GuardRequest.FromString,
+                    response_serializer=mallee_dot_rpc_dot_cluster__pb2.GuardResponse.SerializeToString,
+            ),
+            'GetConsoleScreenshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConsoleScreenshot,
+                    request_deserializer=mallee_dot_rpc_dot_cluster__pb2.GetConsoleScreenshotRequest.FromString,
+                    response_serializer=mallee_dot_rpc_dot_cluster__pb2.GetConsoleScreenshotResponse.SerializeToString,
+            ),
+            'FollowConsole': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowConsole,
+                    request_deserializer=mallee_dot_rpc_dot_cluster__pb2.FollowConsoleRequest.FromString,
+                    response_serializer=mallee_dot_rpc_dot_cluster__pb2.FollowConsoleResponse.SerializeToString,
             ),
             'Audit': grpc.unary_stream_rpc_method_handler(
                     servicer.Audit,
@@ -627,6 +678,87 @@ class ClusterService:
             '/mallee.cluster.v1.ClusterService/CaptureRoot',
             mallee_dot_rpc_dot_cluster__pb2.CaptureRootRequest.SerializeToString,
             mallee_dot_rpc_dot_cluster__pb2.CaptureRootResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Guard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mallee.cluster.v1.ClusterService/Guard',
+            mallee_dot_rpc_dot_cluster__pb2.GuardRequest.SerializeToString,
+            mallee_dot_rpc_dot_cluster__pb2.GuardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConsoleScreenshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mallee.cluster.v1.ClusterService/GetConsoleScreenshot',
+            mallee_dot_rpc_dot_cluster__pb2.GetConsoleScreenshotRequest.SerializeToString,
+            mallee_dot_rpc_dot_cluster__pb2.GetConsoleScreenshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowConsole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mallee.cluster.v1.ClusterService/FollowConsole',
+            mallee_dot_rpc_dot_cluster__pb2.FollowConsoleRequest.SerializeToString,
+            mallee_dot_rpc_dot_cluster__pb2.FollowConsoleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,13 @@ class ClusterServiceStub:
     """Writes an instance's root disk, whole and alone, as one object into the store. The same capture id again is the
     same capture; durable when its last message comes.
     """
+    Guard: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GuardRequest, _cluster_pb2.GuardResponse]
+    """Hands over the security groups of the zone's guests, in place of what was known. Asked only of a zone that enforces
+    them; kept in memory alone.
+    """
+    GetConsoleScreenshot: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetConsoleScreenshotRequest, _cluster_pb2.GetConsoleScreenshotResponse]
+    FollowConsole: _grpc.UnaryStreamMultiCallable[_cluster_pb2.FollowConsoleRequest, _cluster_pb2.FollowConsoleResponse]
+    """What the guest has written of late, then what it writes, until the call ends."""
     Audit: _grpc.UnaryStreamMultiCallable[_cluster_pb2.AuditRequest, _cluster_pb2.AuditResponse]
     """Looks at the whole zone once more: first what it holds, then what is wrong with it."""
 
@@ -81,6 +88,13 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Writes an instance's root disk, whole and alone, as one object into the store. The same capture id again is the
     same capture; durable when its last message comes.
     """
+    Guard: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GuardRequest, _cluster_pb2.GuardResponse]  # type: ignore[assignment]
+    """Hands over the security groups of the zone's guests, in place of what was known. Asked only of a zone that enforces
+    them; kept in memory alone.
+    """
+    GetConsoleScreenshot: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetConsoleScreenshotRequest, _cluster_pb2.GetConsoleScreenshotResponse]  # type: ignore[assignment]
+    FollowConsole: _aio.UnaryStreamMultiCallable[_cluster_pb2.FollowConsoleRequest, _cluster_pb2.FollowConsoleResponse]  # type: ignore[assignment]
+    """What the guest has written of late, then what it writes, until the call ends."""
     Audit: _aio.UnaryStreamMultiCallable[_cluster_pb2.AuditRequest, _cluster_pb2.AuditResponse]  # type: ignore[assignment]
     """Looks at the whole zone once more: first what it holds, then what is wrong with it."""
 
@@ -184,6 +198,31 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Writes an instance's root disk, whole and alone, as one object into the store. The same capture id again is the
         same capture; durable when its last message comes.
         """
+
+    @_abc_1.abstractmethod
+    def Guard(
+        self,
+        request: _cluster_pb2.GuardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.GuardResponse, _abc.Awaitable[_cluster_pb2.GuardResponse]]:
+        """Hands over the security groups of the zone's guests, in place of what was known. Asked only of a zone that enforces
+        them; kept in memory alone.
+        """
+
+    @_abc_1.abstractmethod
+    def GetConsoleScreenshot(
+        self,
+        request: _cluster_pb2.GetConsoleScreenshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.GetConsoleScreenshotResponse, _abc.Awaitable[_cluster_pb2.GetConsoleScreenshotResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def FollowConsole(
+        self,
+        request: _cluster_pb2.FollowConsoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_pb2.FollowConsoleResponse], _abc.AsyncIterator[_cluster_pb2.FollowConsoleResponse]]:
+        """What the guest has written of late, then what it writes, until the call ends."""
 
     @_abc_1.abstractmethod
     def Audit(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mallee/rpc/common.proto\x12\x10mallee.common.v1\"@\n\tResources\x12\x14\n\x05vcpus\x18\x01 \x01(\rR\x05vcpus\x12\x1d\n\nmemory_mib\x18\x02 \x01(\x04R\tmemoryMib\"5\n\x05\x43\x61use\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"1\n\x06Moment\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x13\n\x05\x61t_ms\x18\x02 \x01(\x03R\x04\x61tMs\"\x95\x07\n\x05Guest\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x1d\n\naccount_id\x18\x02 \x01(\tR\taccountId\x12#\n\rinstance_type\x18\x03 \x01(\tR\x0cinstanceType\x12\x39\n\tresources\x18\x04 \x01(\x0b\x32\x1b.mallee.common.v1.ResourcesR\tresources\x12\x19\n\x08image_id\x18\x05 \x01(\tR\x07imageId\x12%\n\x0eimage_location\x18\x06 \x01(\tR\rimageLocation\x12\"\n\x0c\x61rchitecture\x18\x07 \x01(\tR\x0c\x61rchitecture\x12\x1a\n\x08hostname\x18\x08 \x01(\tR\x08hostname\x12\x1f\n\x0bmac_address\x18\t \x01(\tR\nmacAddress\x12\'\n\x0fprivate_address\x18\n \x01(\tR\x0eprivateAddress\x12\x1f\n\x0bsubnet_cidr\x18\x0b \x01(\tR\nsubnetCidr\x12\x1d\n\npublic_key\x18\x0c \x01(\tR\tpublicKey\x12\x19\n\x08key_name\x18\r \x01(\tR\x07keyName\x12\x1b\n\tuser_data\x18\x0e \x01(\x0cR\x08userData\x12\x35\n\x04tags\x18\x0f \x03(\x0b\x32!.mallee.common.v1.Guest.TagsEntryR\x04tags\x12(\n\x10root_device_name\x18\x10 \x01(\tR\x0erootDeviceName\x12+\n\x11\x61vailability_zone\x18\x11 \x01(\tR\x10\x61vailabilityZone\x12\x1f\n\x0blaunched_ms\x18\x12 \x01(\x03R\nlaunchedMs\x12\x14\n\x05stays\x18\x13 \x01(\x08R\x05stays\x12-\n\x05image\x18\x14 \x01(\x0b\x32\x17.mallee.common.v1.ImageR\x05image\x12\x19\n\x08root_gib\x18\x15 \x01(\rR\x07rootGib\x12=\n\x08metadata\x18\x16 \x01(\x0b\x32!.mallee.common.v1.MetadataOptionsR\x08metadata\x12!\n\x0claunch_index\x18\x17 \x01(\rR\x0blaunchIndex\x1a\x37\n\tTagsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xa4\x01\n\x05Image\x12/\n\x04root\x18\x01 \x01(\x0b\x32\x1b.mallee.common.v1.ImageFileR\x04root\x12\x33\n\x06kernel\x18\x02 \x01(\x0b\x32\x1b.mallee.common.v1.ImageFileR\x06kernel\x12\x35\n\x07ramdisk\x18\x03 \x01(\x0b\x32\x1b.mallee.common.v1.ImageFileR\x07ramdisk\"\xb9\x01\n\tImageFile\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n\nversion_id\x18\x03 \x01(\tR\tversionId\x12\x12\n\x04size\x18\x04 \x01(\x04R\x04size\x12\x12\n\x04\x65tag\x18\x05 \x01(\tR\x04\x65tag\x12\x16\n\x06\x66ormat\x18\x06 \x01(\tR\x06\x66ormat\x12#\n\rvirtual_bytes\x18\x07 \x01(\x04R\x0cvirtualBytes\"\x92\x02\n\x0fMetadataOptions\x12\x1a\n\x08\x64isabled\x18\x01 \x01(\x08R\x08\x64isabled\x12\'\n\x0ftokens_required\x18\x02 \x01(\x08R\x0etokensRequired\x12\x1b\n\thop_limit\x18\x03 \x01(\rR\x08hopLimit\x12\x12\n\x04tags\x18\x04 \x01(\x08R\x04tags\x12L\n\tuser_tags\x18\x05 \x03(\x0b\x32/.mallee.common.v1.MetadataOptions.UserTagsEntryR\x08userTags\x1a;\n\rUserTagsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x11\n\x0f\x44\x65scribeRequest\"\x91\x01\n\x10\x44\x65scribeResponse\x12\x12\n\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n\x05\x63loud\x18\x03 \x01(\tR\x05\x63loud\x12\x18\n\x07version\x18\x04 \x01(\tR\x07version\x12%\n\x0euptime_seconds\x18\x05 \x01(\x01R\ruptimeSeconds*Z\n\x05Power\x12\x15\n\x11POWER_UNSPECIFIED\x10\x00\x12\x11\n\rPOWER_RUNNING\x10\x01\x12\x11\n\rPOWER_STOPPED\x10\x02\x12\x14\n\x10POWER_TERMINATED\x10\x03*\xd1\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_CLAIMED\x10\x01\x12\x16\n\x12PHASE_PROVISIONING\x10\x02\x12\x11\n\rPHASE_RUNNING\x10\x03\x12\x12\n\x0ePHASE_STOPPING\x10\x04\x12\x11\n\rPHASE_STOPPED\x10\x05\x12\x14\n\x10PHASE_TERMINATED\x10\x06\x12\x10\n\x0cPHASE_FAILED\x10\x07\x12\x10\n\x0cPHASE_PAUSED\x10\x08\x12\x12\n\x0ePHASE_INCOMING\x10\t2i\n\x14IntrospectionService\x12Q\n\x08\x44\x65scribe\x12!.mallee.common.v1.DescribeRequest\x1a\".mallee.common.v1.DescribeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mallee/rpc/common.proto\x12\x10mallee.common.v1\"@\n\tResources\x12\x14\n\x05vcpus\x18\x01 \x01(\rR\x05vcpus\x12\x1d\n\nmemory_mib\x18\x02 \x01(\x04R\tmemoryMib\"5\n\x05\x43\x61use\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"1\n\x06Moment\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x13\n\x05\x61t_ms\x18\x02 \x01(\x03R\x04\x61tMs\"\xb7\x07\n\x05Guest\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x1d\n\naccount_id\x18\x02 \x01(\tR\taccountId\x12#\n\rinstance_type\x18\x03 \x01(\tR\x0cinstanceType\x12\x39\n\tresources\x18\x04 \x01(\x0b\x32\x1b.mallee.common.v1.ResourcesR\tresources\x12\x19\n\x08image_id\x18\x05 \x01(\tR\x07imageId\x12%\n\x0eimage_location\x18\x06 \x01(\tR\rimageLocation\x12\"\n\x0c\x61rchitecture\x18\x07 \x01(\tR\x0c\x61rchitecture\x12\x1a\n\x08hostname\x18\x08 \x01(\tR\x08hostname\x12\x1f\n\x0bmac_address\x18\t \x01(\tR\nmacAddress\x12\'\n\x0fprivate_address\x18\n \x01(\tR\x0eprivateAddress\x12\x1f\n\x0bsubnet_cidr\x18\x0b \x01(\tR\nsubnetCidr\x12\x1d\n\npublic_key\x18\x0c \x01(\tR\tpublicKey\x12\x19\n\x08key_name\x18\r \x01(\tR\x07keyName\x12\x1b\n\tuser_data\x18\x0e \x01(\x0cR\x08userData\x12\x35\n\x04tags\x18\x0f \x03(\x0b\x32!.mallee.common.v1.Guest.TagsEntryR\x04tags\x12(\n\x10root_device_name\x18\x10 \x01(\tR\x0erootDeviceName\x12+\n\x11\x61vailability_zone\x18\x11 \x01(\tR\x10\x61vailabilityZone\x12\x1f\n\x0blaunched_ms\x18\x12 \x01(\x03R\nlaunchedMs\x12\x14\n\x05stays\x18\x13 \x01(\x08R\x05stays\x12-\n\x05image\x18\x14 \x01(\x0b\x32\x17.mallee.common.v1.ImageR\x05image\x12\x19\n\x08root_gib\x18\x15 \x01(\rR\x07rootGib\x12=\n\x08metadata\x18\x16 \x01(\x0b\x32!.mallee.common.v1.MetadataOptionsR\x08metadata\x12!\n\x0claunch_index\x18\x17 \x01(\rR\x0blaunchIndex\x12 \n\x0b\x64\x65scription\x18\x18 \x01(\x04R\x0b\x64\x65scription\x1a\x37\n\tTagsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xa4\x01\n\x05Image\x12/\n\x04root\x18\x01 \x01(\x0b\x32\x1b.mallee.common.v1.ImageFileR\x04root\x12\x33\n\x06kernel\x18\x02 \x01(\x0b\x32\x1b.mallee.common.v1.ImageFileR\x06kernel\x12\x35\n\x07ramdisk\x18\x03 \x01(\x0b\x32\x1b.mallee.common.v1.ImageFileR\x07ramdisk\"\xb9\x01\n\tImageFile\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n\nversion_id\x18\x03 \x01(\tR\tversionId\x12\x12\n\x04size\x18\x04 \x01(\x04R\x04size\x12\x12\n\x04\x65tag\x18\x05 \x01(\tR\x04\x65tag\x12\x16\n\x06\x66ormat\x18\x06 \x01(\tR\x06\x66ormat\x12#\n\rvirtual_bytes\x18\x07 \x01(\x04R\x0cvirtualBytes\"\x92\x02\n\x0fMetadataOptions\x12\x1a\n\x08\x64isabled\x18\x01 \x01(\x08R\x08\x64isabled\x12\'\n\x0ftokens_required\x18\x02 \x01(\x08R\x0etokensRequired\x12\x1b\n\thop_limit\x18\x03 \x01(\rR\x08hopLimit\x12\x12\n\x04tags\x18\x04 \x01(\x08R\x04tags\x12L\n\tuser_tags\x18\x05 \x03(\x0b\x32/.mallee.common.v1.MetadataOptions.UserTagsEntryR\x08userTags\x1a;\n\rUserTagsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"v\n\x06Guards\x12\x34\n\x06groups\x18\x01 \x03(\x0b\x32\x1c.mallee.common.v1.GuardGroupR\x06groups\x12\x36\n\x06guests\x18\x02 \x03(\x0b\x32\x1e.mallee.common.v1.GuardedGuestR\x06guests\"Z\n\nGuardGroup\x12\x19\n\x08group_id\x18\x01 \x01(\tR\x07groupId\x12\x31\n\x05rules\x18\x02 \x03(\x0b\x32\x1b.mallee.common.v1.GuardRuleR\x05rules\"\xad\x01\n\tGuardRule\x12\x16\n\x06\x65gress\x18\x01 \x01(\x08R\x06\x65gress\x12\x1a\n\x08protocol\x18\x02 \x01(\tR\x08protocol\x12\x1b\n\tfrom_port\x18\x03 \x01(\x05R\x08\x66romPort\x12\x17\n\x07to_port\x18\x04 \x01(\x05R\x06toPort\x12\x12\n\x04\x63idr\x18\x05 \x01(\tR\x04\x63idr\x12\"\n\rpeer_group_id\x18\x06 \x01(\tR\x0bpeerGroupId\"\x87\x01\n\x0cGuardedGuest\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x1f\n\x0bmac_address\x18\x02 \x01(\tR\nmacAddress\x12\x18\n\x07\x61\x64\x64ress\x18\x03 \x01(\tR\x07\x61\x64\x64ress\x12\x1b\n\tgroup_ids\x18\x04 \x03(\tR\x08groupIds\"\x11\n\x0f\x44\x65scribeRequest\"\x91\x01\n\x10\x44\x65scribeResponse\x12\x12\n\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n\x05\x63loud\x18\x03 \x01(\tR\x05\x63loud\x12\x18\n\x07version\x18\x04 \x01(\tR\x07version\x12%\n\x0euptime_seconds\x18\x05 \x01(\x01R\ruptimeSeconds*Z\n\x05Power\x12\x15\n\x11POWER_UNSPECIFIED\x10\x00\x12\x11\n\rPOWER_RUNNING\x10\x01\x12\x11\n\rPOWER_STOPPED\x10\x02\x12\x14\n\x10POWER_TERMINATED\x10\x03*\xd1\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_CLAIMED\x10\x01\x12\x16\n\x12PHASE_PROVISIONING\x10\x02\x12\x11\n\rPHASE_RUNNING\x10\x03\x12\x12\n\x0ePHASE_STOPPING\x10\x04\x12\x11\n\rPHASE_STOPPED\x10\x05\x12\x14\n\x10PHASE_TERMINATED\x10\x06\x12\x10\n\x0cPHASE_FAILED\x10\x07\x12\x10\n\x0cPHASE_PAUSED\x10\x08\x12\x12\n\x0ePHASE_INCOMING\x10\t2i\n\x14IntrospectionService\x12Q\n\x08\x44\x65scribe\x12!.mallee.common.v1.DescribeRequest\x1a\".mallee.common.v1.DescribeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GUEST_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_METADATAOPTIONS_USERTAGSENTRY']._loaded_options = None
   _globals['_METADATAOPTIONS_USERTAGSENTRY']._serialized_options = b'8\001'
-  _globals['_POWER']._serialized_start=1936
-  _globals['_POWER']._serialized_end=2026
-  _globals['_PHASE']._serialized_start=2029
-  _globals['_PHASE']._serialized_end=2238
+  _globals['_POWER']._serialized_start=2496
+  _globals['_POWER']._serialized_end=2586
+  _globals['_PHASE']._serialized_start=2589
+  _globals['_PHASE']._serialized_end=2798
   _globals['_RESOURCES']._serialized_start=45
   _globals['_RESOURCES']._serialized_end=109
   _globals['_CAUSE']._serialized_start=111
@@ -46,21 +46,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MOMENT']._serialized_start=166
   _globals['_MOMENT']._serialized_end=215
   _globals['_GUEST']._serialized_start=218
-  _globals['_GUEST']._serialized_end=1135
-  _globals['_GUEST_TAGSENTRY']._serialized_start=1080
-  _globals['_GUEST_TAGSENTRY']._serialized_end=1135
-  _globals['_IMAGE']._serialized_start=1138
-  _globals['_IMAGE']._serialized_end=1302
-  _globals['_IMAGEFILE']._serialized_start=1305
-  _globals['_IMAGEFILE']._serialized_end=1490
-  _globals['_METADATAOPTIONS']._serialized_start=1493
-  _globals['_METADATAOPTIONS']._serialized_end=1767
-  _globals['_METADATAOPTIONS_USERTAGSENTRY']._serialized_start=1708
-  _globals['_METADATAOPTIONS_USERTAGSENTRY']._serialized_end=1767
-  _globals['_DESCRIBEREQUEST']._serialized_start=1769
-  _globals['_DESCRIBEREQUEST']._serialized_end=1786
-  _globals['_DESCRIBERESPONSE']._serialized_start=1789
-  _globals['_DESCRIBERESPONSE']._serialized_end=1934
-  _globals['_INTROSPECTIONSERVICE']._serialized_start=2240
-  _globals['_INTROSPECTIONSERVICE']._serialized_end=2345
+  _globals['_GUEST']._serialized_end=1169
+  _globals['_GUEST_TAGSENTRY']._serialized_start=1114
+  _globals['_GUEST_TAGSENTRY']._serialized_end=1169
+  _globals['_IMAGE']._serialized_start=1172
+  _globals['_IMAGE']._serialized_end=1336
+  _globals['_IMAGEFILE']._serialized_start=1339
+  _globals['_IMAGEFILE']._serialized_end=1524
+  _globals['_METADATAOPTIONS']._serialized_start=1527
+  _globals['_METADATAOPTIONS']._serialized_end=1801
+  _globals['_METADATAOPTIONS_USERTAGSENTRY']._serialized_start=1742
+  _globals['_METADATAOPTIONS_USERTAGSENTRY']._serialized_end=1801
+  _globals['_GUARDS']._serialized_start=1803
+  _globals['_GUARDS']._serialized_end=1921
+  _globals['_GUARDGROUP']._serialized_start=1923
+  _globals['_GUARDGROUP']._serialized_end=2013
+  _globals['_GUARDRULE']._serialized_start=2016
+  _globals['_GUARDRULE']._serialized_end=2189
+  _globals['_GUARDEDGUEST']._serialized_start=2192
+  _globals['_GUARDEDGUEST']._serialized_end=2327
+  _globals['_DESCRIBEREQUEST']._serialized_start=2329
+  _globals['_DESCRIBEREQUEST']._serialized_end=2346
+  _globals['_DESCRIBERESPONSE']._serialized_start=2349
+  _globals['_DESCRIBERESPONSE']._serialized_end=2494
+  _globals['_INTROSPECTIONSERVICE']._serialized_start=2800
+  _globals['_INTROSPECTIONSERVICE']._serialized_end=2905
 # @@protoc_insertion_point(module_scope)

@@ -2,7 +2,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -66,7 +66,7 @@ class Moment(_message.Message):
     def __init__(self, name: _Optional[str] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class Guest(_message.Message):
-    __slots__ = ("instance_id", "account_id", "instance_type", "resources", "image_id", "image_location", "architecture", "hostname", "mac_address", "private_address", "subnet_cidr", "public_key", "key_name", "user_data", "tags", "root_device_name", "availability_zone", "launched_ms", "stays", "image", "root_gib", "metadata", "launch_index")
+    __slots__ = ("instance_id", "account_id", "instance_type", "resources", "image_id", "image_location", "architecture", "hostname", "mac_address", "private_address", "subnet_cidr", "public_key", "key_name", "user_data", "tags", "root_device_name", "availability_zone", "launched_ms", "stays", "image", "root_gib", "metadata", "launch_index", "description")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +97,7 @@ class Guest(_message.Message):
     ROOT_GIB_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     LAUNCH_INDEX_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     account_id: str
     instance_type: str
@@ -120,7 +121,8 @@ class Guest(_message.Message):
     root_gib: int
     metadata: MetadataOptions
     launch_index: int
-    def __init__(self, instance_id: _Optional[str] = ..., account_id: _Optional[str] = ..., instance_type: _Optional[str] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., image_id: _Optional[str] = ..., image_location: _Optional[str] = ..., architecture: _Optional[str] = ..., hostname: _Optional[str] = ..., mac_address: _Optional[str] = ..., private_address: _Optional[str] = ..., subnet_cidr: _Optional[str] = ..., public_key: _Optional[str] = ..., key_name: _Optional[str] = ..., user_data: _Optional[bytes] = ..., tags: _Optional[_Mapping[str, str]] = ..., root_device_name: _Optional[str] = ..., availability_zone: _Optional[str] = ..., launched_ms: _Optional[int] = ..., stays: _Optional[bool] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., root_gib: _Optional[int] = ..., metadata: _Optional[_Union[MetadataOptions, _Mapping]] = ..., launch_index: _Optional[int] = ...) -> None: ...
+    description: int
+    def __init__(self, instance_id: _Optional[str] = ..., account_id: _Optional[str] = ..., instance_type: _Optional[str] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., image_id: _Optional[str] = ..., image_location: _Optional[str] = ..., architecture: _Optional[str] = ..., hostname: _Optional[str] = ..., mac_address: _Optional[str] = ..., private_address: _Optional[str] = ..., subnet_cidr: _Optional[str] = ..., public_key: _Optional[str] = ..., key_name: _Optional[str] = ..., user_data: _Optional[bytes] = ..., tags: _Optional[_Mapping[str, str]] = ..., root_device_name: _Optional[str] = ..., availability_zone: _Optional[str] = ..., launched_ms: _Optional[int] = ..., stays: _Optional[bool] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., root_gib: _Optional[int] = ..., metadata: _Optional[_Union[MetadataOptions, _Mapping]] = ..., launch_index: _Optional[int] = ..., description: _Optional[int] = ...) -> None: ...
 
 class Image(_message.Message):
     __slots__ = ("root", "kernel", "ramdisk")
@@ -170,6 +172,50 @@ class MetadataOptions(_message.Message):
     tags: bool
     user_tags: _containers.ScalarMap[str, str]
     def __init__(self, disabled: _Optional[bool] = ..., tokens_required: _Optional[bool] = ..., hop_limit: _Optional[int] = ..., tags: _Optional[bool] = ..., user_tags: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Guards(_message.Message):
+    __slots__ = ("groups", "guests")
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    GUESTS_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedCompositeFieldContainer[GuardGroup]
+    guests: _containers.RepeatedCompositeFieldContainer[GuardedGuest]
+    def __init__(self, groups: _Optional[_Iterable[_Union[GuardGroup, _Mapping]]] = ..., guests: _Optional[_Iterable[_Union[GuardedGuest, _Mapping]]] = ...) -> None: ...
+
+class GuardGroup(_message.Message):
+    __slots__ = ("group_id", "rules")
+    GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    group_id: str
+    rules: _containers.RepeatedCompositeFieldContainer[GuardRule]
+    def __init__(self, group_id: _Optional[str] = ..., rules: _Optional[_Iterable[_Union[GuardRule, _Mapping]]] = ...) -> None: ...
+
+class GuardRule(_message.Message):
+    __slots__ = ("egress", "protocol", "from_port", "to_port", "cidr", "peer_group_id")
+    EGRESS_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    FROM_PORT_FIELD_NUMBER: _ClassVar[int]
+    TO_PORT_FIELD_NUMBER: _ClassVar[int]
+    CIDR_FIELD_NUMBER: _ClassVar[int]
+    PEER_GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    egress: bool
+    protocol: str
+    from_port: int
+    to_port: int
+    cidr: str
+    peer_group_id: str
+    def __init__(self, egress: _Optional[bool] = ..., protocol: _Optional[str] = ..., from_port: _Optional[int] = ..., to_port: _Optional[int] = ..., cidr: _Optional[str] = ..., peer_group_id: _Optional[str] = ...) -> None: ...
+
+class GuardedGuest(_message.Message):
+    __slots__ = ("instance_id", "mac_address", "address", "group_ids")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    MAC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    GROUP_IDS_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    mac_address: str
+    address: str
+    group_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, instance_id: _Optional[str] = ..., mac_address: _Optional[str] = ..., address: _Optional[str] = ..., group_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DescribeRequest(_message.Message):
     __slots__ = ()

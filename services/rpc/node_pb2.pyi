@@ -194,6 +194,36 @@ class GetConsoleOutputResponse(_message.Message):
     at_ms: int
     def __init__(self, output: _Optional[bytes] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
+class GetConsoleScreenshotRequest(_message.Message):
+    __slots__ = ("node", "instance_id")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    instance_id: str
+    def __init__(self, node: _Optional[str] = ..., instance_id: _Optional[str] = ...) -> None: ...
+
+class GetConsoleScreenshotResponse(_message.Message):
+    __slots__ = ("picture", "type")
+    PICTURE_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    picture: bytes
+    type: str
+    def __init__(self, picture: _Optional[bytes] = ..., type: _Optional[str] = ...) -> None: ...
+
+class FollowConsoleRequest(_message.Message):
+    __slots__ = ("node", "instance_id")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    instance_id: str
+    def __init__(self, node: _Optional[str] = ..., instance_id: _Optional[str] = ...) -> None: ...
+
+class FollowConsoleResponse(_message.Message):
+    __slots__ = ("output",)
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    output: bytes
+    def __init__(self, output: _Optional[bytes] = ...) -> None: ...
+
 class ReceiveRequest(_message.Message):
     __slots__ = ("subject", "ticket", "round", "page_numbers", "page_contents", "cpu_state")
     SUBJECT_FIELD_NUMBER: _ClassVar[int]

@@ -85,6 +85,16 @@ class NodeServiceStub:
                 request_serializer=mallee_dot_rpc_dot_node__pb2.GetConsoleOutputRequest.SerializeToString,
                 response_deserializer=mallee_dot_rpc_dot_node__pb2.GetConsoleOutputResponse.FromString,
                 _registered_method=True)
+        self.GetConsoleScreenshot = channel.unary_unary(
+                '/mallee.node.v1.NodeService/GetConsoleScreenshot',
+                request_serializer=mallee_dot_rpc_dot_node__pb2.GetConsoleScreenshotRequest.SerializeToString,
+                response_deserializer=mallee_dot_rpc_dot_node__pb2.GetConsoleScreenshotResponse.FromString,
+                _registered_method=True)
+        self.FollowConsole = channel.unary_stream(
+                '/mallee.node.v1.NodeService/FollowConsole',
+                request_serializer=mallee_dot_rpc_dot_node__pb2.FollowConsoleRequest.SerializeToString,
+                response_deserializer=mallee_dot_rpc_dot_node__pb2.FollowConsoleResponse.FromString,
+                _registered_method=True)
         self.CaptureRoot = channel.unary_stream(
                 '/mallee.node.v1.NodeService/CaptureRoot',
                 request_serializer=mallee_dot_rpc_dot_node__pb2.CaptureRootRequest.SerializeToString,
@@ -165,6 +175,19 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetConsoleScreenshot(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowConsole(self, request, context):
+        """What the guest has written of late, then what it writes, until the call ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CaptureRoot(self, request, context):
         """Writes the root disk of a guest, running or stopped, whole and alone, as one object into the store.
         """
@@ -224,6 +247,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.GetConsoleOutput,
                     request_deserializer=mallee_dot_rpc_dot_node__pb2.GetConsoleOutputRequest.FromString,
                     response_serializer=mallee_dot_rpc_dot_node__pb2.GetConsoleOutputResponse.SerializeToString,
+            ),
+            'GetConsoleScreenshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConsoleScreenshot,
+                    request_deserializer=mallee_dot_rpc_dot_node__pb2.GetConsoleScreenshotRequest.FromString,
+                    response_serializer=mallee_dot_rpc_dot_node__pb2.GetConsoleScreenshotResponse.SerializeToString,
+            ),
+            'FollowConsole': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowConsole,
+                    request_deserializer=mallee_dot_rpc_dot_node__pb2.FollowConsoleRequest.FromString,
+                    response_serializer=mallee_dot_rpc_dot_node__pb2.FollowConsoleResponse.SerializeToString,
             ),
             'CaptureRoot': grpc.unary_stream_rpc_method_handler(
                     servicer.CaptureRoot,
@@ -502,6 +535,60 @@ class NodeService:
             '/mallee.node.v1.NodeService/GetConsoleOutput',
             mallee_dot_rpc_dot_node__pb2.GetConsoleOutputRequest.SerializeToString,
             mallee_dot_rpc_dot_node__pb2.GetConsoleOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConsoleScreenshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mallee.node.v1.NodeService/GetConsoleScreenshot',
+            mallee_dot_rpc_dot_node__pb2.GetConsoleScreenshotRequest.SerializeToString,
+            mallee_dot_rpc_dot_node__pb2.GetConsoleScreenshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowConsole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mallee.node.v1.NodeService/FollowConsole',
+            mallee_dot_rpc_dot_node__pb2.FollowConsoleRequest.SerializeToString,
+            mallee_dot_rpc_dot_node__pb2.FollowConsoleResponse.FromString,
             options,
             channel_credentials,
             insecure,

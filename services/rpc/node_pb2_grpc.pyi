@@ -54,6 +54,9 @@ class NodeServiceStub:
     Steer: _grpc.UnaryUnaryMultiCallable[_node_pb2.SteerRequest, _node_pb2.SteerResponse]
     """During stage 2, source: end the pre-copy now, or set the bandwidth."""
     GetConsoleOutput: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetConsoleOutputRequest, _node_pb2.GetConsoleOutputResponse]
+    GetConsoleScreenshot: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetConsoleScreenshotRequest, _node_pb2.GetConsoleScreenshotResponse]
+    FollowConsole: _grpc.UnaryStreamMultiCallable[_node_pb2.FollowConsoleRequest, _node_pb2.FollowConsoleResponse]
+    """What the guest has written of late, then what it writes, until the call ends."""
     CaptureRoot: _grpc.UnaryStreamMultiCallable[_node_pb2.CaptureRootRequest, _node_pb2.CaptureRootResponse]
     """Writes the root disk of a guest, running or stopped, whole and alone, as one object into the store."""
 
@@ -81,6 +84,9 @@ class NodeServiceAsyncStub(NodeServiceStub):
     Steer: _aio.UnaryUnaryMultiCallable[_node_pb2.SteerRequest, _node_pb2.SteerResponse]  # type: ignore[assignment]
     """During stage 2, source: end the pre-copy now, or set the bandwidth."""
     GetConsoleOutput: _aio.UnaryUnaryMultiCallable[_node_pb2.GetConsoleOutputRequest, _node_pb2.GetConsoleOutputResponse]  # type: ignore[assignment]
+    GetConsoleScreenshot: _aio.UnaryUnaryMultiCallable[_node_pb2.GetConsoleScreenshotRequest, _node_pb2.GetConsoleScreenshotResponse]  # type: ignore[assignment]
+    FollowConsole: _aio.UnaryStreamMultiCallable[_node_pb2.FollowConsoleRequest, _node_pb2.FollowConsoleResponse]  # type: ignore[assignment]
+    """What the guest has written of late, then what it writes, until the call ends."""
     CaptureRoot: _aio.UnaryStreamMultiCallable[_node_pb2.CaptureRootRequest, _node_pb2.CaptureRootResponse]  # type: ignore[assignment]
     """Writes the root disk of a guest, running or stopped, whole and alone, as one object into the store."""
 
@@ -165,6 +171,21 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.GetConsoleOutputRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.GetConsoleOutputResponse, _abc.Awaitable[_node_pb2.GetConsoleOutputResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetConsoleScreenshot(
+        self,
+        request: _node_pb2.GetConsoleScreenshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.GetConsoleScreenshotResponse, _abc.Awaitable[_node_pb2.GetConsoleScreenshotResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def FollowConsole(
+        self,
+        request: _node_pb2.FollowConsoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.FollowConsoleResponse], _abc.AsyncIterator[_node_pb2.FollowConsoleResponse]]:
+        """What the guest has written of late, then what it writes, until the call ends."""
 
     @_abc_1.abstractmethod
     def CaptureRoot(
