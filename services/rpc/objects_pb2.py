@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mallee/rpc/objects.proto\x12\x11mallee.objects.v1\"\xb6\x02\n\x06Object\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n\nversion_id\x18\x03 \x01(\tR\tversionId\x12\x12\n\x04size\x18\x04 \x01(\x04R\x04size\x12\x12\n\x04\x65tag\x18\x05 \x01(\tR\x04\x65tag\x12\x1f\n\x0bmodified_ms\x18\x06 \x01(\x03R\nmodifiedMs\x12@\n\x07headers\x18\x07 \x03(\x0b\x32&.mallee.objects.v1.Object.HeadersEntryR\x07headers\x12\x1c\n\tcrc64nvme\x18\x08 \x01(\tR\tcrc64nvme\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"3\n\x05\x43hunk\x12\x12\n\x04\x64\x61ta\x18\x01 \x01(\x0cR\x04\x64\x61ta\x12\x16\n\x06\x63rc32c\x18\x02 \x01(\x07R\x06\x63rc32c\"\x8d\x03\n\nPutRequest\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n\x05owner\x18\x03 \x01(\tR\x05owner\x12\x44\n\x07headers\x18\x04 \x03(\x0b\x32*.mallee.objects.v1.PutRequest.HeadersEntryR\x07headers\x12\x18\n\x07\x65ncrypt\x18\x05 \x01(\x08R\x07\x65ncrypt\x12\x1b\n\tif_absent\x18\x06 \x01(\x08R\x08ifAbsent\x12$\n\x0emake_bucket_in\x18\x07 \x01(\tR\x0cmakeBucketIn\x12\x12\n\x04size\x18\x08 \x01(\x04R\x04size\x12.\n\x05\x63hunk\x18\t \x01(\x0b\x32\x18.mallee.objects.v1.ChunkR\x05\x63hunk\x12\x1c\n\tcrc64nvme\x18\n \x01(\tR\tcrc64nvme\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"@\n\x0bPutResponse\x12\x31\n\x06object\x18\x01 \x01(\x0b\x32\x19.mallee.objects.v1.ObjectR\x06object\"\x85\x01\n\nGetRequest\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n\nversion_id\x18\x03 \x01(\tR\tversionId\x12\x16\n\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x16\n\x06length\x18\x05 \x01(\x04R\x06length\"p\n\x0bGetResponse\x12\x31\n\x06object\x18\x01 \x01(\x0b\x32\x19.mallee.objects.v1.ObjectR\x06object\x12.\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.mallee.objects.v1.ChunkR\x05\x63hunk\"V\n\x0bStatRequest\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n\nversion_id\x18\x03 \x01(\tR\tversionId\"A\n\x0cStatResponse\x12\x31\n\x06object\x18\x01 \x01(\x0b\x32\x19.mallee.objects.v1.ObjectR\x06object\"X\n\rDeleteRequest\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n\nversion_id\x18\x03 \x01(\tR\tversionId\"T\n\x0e\x44\x65leteResponse\x12\x1d\n\nversion_id\x18\x01 \x01(\tR\tversionId\x12#\n\rdelete_marker\x18\x02 \x01(\x08R\x0c\x64\x65leteMarker\"\x87\x01\n\x0bListRequest\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x16\n\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x1c\n\tdelimiter\x18\x03 \x01(\tR\tdelimiter\x12\x14\n\x05\x61\x66ter\x18\x04 \x01(\tR\x05\x61\x66ter\x12\x14\n\x05limit\x18\x05 \x01(\rR\x05limit\"s\n\x0cListResponse\x12\x33\n\x07objects\x18\x01 \x03(\x0b\x32\x19.mallee.objects.v1.ObjectR\x07objects\x12\x1a\n\x08prefixes\x18\x02 \x03(\tR\x08prefixes\x12\x12\n\x04next\x18\x03 \x01(\tR\x04next\"$\n\x0cUsageRequest\x12\x14\n\x05owner\x18\x01 \x01(\tR\x05owner\"I\n\rUsageResponse\x12\x38\n\x07\x62uckets\x18\x01 \x03(\x0b\x32\x1e.mallee.objects.v1.BucketUsageR\x07\x62uckets\"~\n\x0b\x42ucketUsage\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x18\n\x07objects\x18\x02 \x01(\x04R\x07objects\x12\x14\n\x05\x62ytes\x18\x03 \x01(\x04R\x05\x62ytes\x12\'\n\x0fuploading_bytes\x18\x04 \x01(\x04R\x0euploadingBytes2\xcc\x03\n\rObjectService\x12\x46\n\x03Put\x12\x1d.mallee.objects.v1.PutRequest\x1a\x1e.mallee.objects.v1.PutResponse(\x01\x12\x46\n\x03Get\x12\x1d.mallee.objects.v1.GetRequest\x1a\x1e.mallee.objects.v1.GetResponse0\x01\x12G\n\x04Stat\x12\x1e.mallee.objects.v1.StatRequest\x1a\x1f.mallee.objects.v1.StatResponse\x12M\n\x06\x44\x65lete\x12 .mallee.objects.v1.DeleteRequest\x1a!.mallee.objects.v1.DeleteResponse\x12G\n\x04List\x12\x1e.mallee.objects.v1.ListRequest\x1a\x1f.mallee.objects.v1.ListResponse\x12J\n\x05Usage\x12\x1f.mallee.objects.v1.UsageRequest\x1a .mallee.objects.v1.UsageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mallee/rpc/objects.proto\x12\x11mallee.objects.v1\"\xb6\x02\n\x06Object\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n\nversion_id\x18\x03 \x01(\tR\tversionId\x12\x12\n\x04size\x18\x04 \x01(\x04R\x04size\x12\x12\n\x04\x65tag\x18\x05 \x01(\tR\x04\x65tag\x12\x1f\n\x0bmodified_ms\x18\x06 \x01(\x03R\nmodifiedMs\x12@\n\x07headers\x18\x07 \x03(\x0b\x32&.mallee.objects.v1.Object.HeadersEntryR\x07headers\x12\x1c\n\tcrc64nvme\x18\x08 \x01(\tR\tcrc64nvme\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"3\n\x05\x43hunk\x12\x12\n\x04\x64\x61ta\x18\x01 \x01(\x0cR\x04\x64\x61ta\x12\x16\n\x06\x63rc32c\x18\x02 \x01(\x07R\x06\x63rc32c\"\x8d\x03\n\nPutRequest\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n\x05owner\x18\x03 \x01(\tR\x05owner\x12\x44\n\x07headers\x18\x04 \x03(\x0b\x32*.mallee.objects.v1.PutRequest.HeadersEntryR\x07headers\x12\x18\n\x07\x65ncrypt\x18\x05 \x01(\x08R\x07\x65ncrypt\x12\x1b\n\tif_absent\x18\x06 \x01(\x08R\x08ifAbsent\x12$\n\x0emake_bucket_in\x18\x07 \x01(\tR\x0cmakeBucketIn\x12\x12\n\x04size\x18\x08 \x01(\x04R\x04size\x12.\n\x05\x63hunk\x18\t \x01(\x0b\x32\x18.mallee.objects.v1.ChunkR\x05\x63hunk\x12\x1c\n\tcrc64nvme\x18\n \x01(\tR\tcrc64nvme\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"@\n\x0bPutResponse\x12\x31\n\x06object\x18\x01 \x01(\x0b\x32\x19.mallee.objects.v1.ObjectR\x06object\"\x9d\x01\n\nGetRequest\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n\nversion_id\x18\x03 \x01(\tR\tversionId\x12\x16\n\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x16\n\x06length\x18\x05 \x01(\x04R\x06length\x12\x16\n\x06reader\x18\x06 \x01(\tR\x06reader\"p\n\x0bGetResponse\x12\x31\n\x06object\x18\x01 \x01(\x0b\x32\x19.mallee.objects.v1.ObjectR\x06object\x12.\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.mallee.objects.v1.ChunkR\x05\x63hunk\"n\n\x0bStatRequest\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n\nversion_id\x18\x03 \x01(\tR\tversionId\x12\x16\n\x06reader\x18\x04 \x01(\tR\x06reader\"A\n\x0cStatResponse\x12\x31\n\x06object\x18\x01 \x01(\x0b\x32\x19.mallee.objects.v1.ObjectR\x06object\"\xc8\x01\n\x0b\x43opyRequest\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n\nversion_id\x18\x03 \x01(\tR\tversionId\x12\x12\n\x04size\x18\x04 \x01(\x04R\x04size\x12\x12\n\x04\x65tag\x18\x05 \x01(\tR\x04\x65tag\x12\x1b\n\tto_bucket\x18\x06 \x01(\tR\x08toBucket\x12\x15\n\x06to_key\x18\x07 \x01(\tR\x05toKey\x12\x14\n\x05owner\x18\x08 \x01(\tR\x05owner\"A\n\x0c\x43opyResponse\x12\x31\n\x06object\x18\x01 \x01(\x0b\x32\x19.mallee.objects.v1.ObjectR\x06object\"Y\n\x11MakeBucketRequest\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x14\n\x05owner\x18\x02 \x01(\tR\x05owner\x12\x16\n\x06region\x18\x03 \x01(\tR\x06region\"\x14\n\x12MakeBucketResponse\"X\n\rDeleteRequest\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n\nversion_id\x18\x03 \x01(\tR\tversionId\"T\n\x0e\x44\x65leteResponse\x12\x1d\n\nversion_id\x18\x01 \x01(\tR\tversionId\x12#\n\rdelete_marker\x18\x02 \x01(\x08R\x0c\x64\x65leteMarker\"\x87\x01\n\x0bListRequest\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x16\n\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x1c\n\tdelimiter\x18\x03 \x01(\tR\tdelimiter\x12\x14\n\x05\x61\x66ter\x18\x04 \x01(\tR\x05\x61\x66ter\x12\x14\n\x05limit\x18\x05 \x01(\rR\x05limit\"s\n\x0cListResponse\x12\x33\n\x07objects\x18\x01 \x03(\x0b\x32\x19.mallee.objects.v1.ObjectR\x07objects\x12\x1a\n\x08prefixes\x18\x02 \x03(\tR\x08prefixes\x12\x12\n\x04next\x18\x03 \x01(\tR\x04next\"$\n\x0cUsageRequest\x12\x14\n\x05owner\x18\x01 \x01(\tR\x05owner\"I\n\rUsageResponse\x12\x38\n\x07\x62uckets\x18\x01 \x03(\x0b\x32\x1e.mallee.objects.v1.BucketUsageR\x07\x62uckets\"~\n\x0b\x42ucketUsage\x12\x16\n\x06\x62ucket\x18\x01 \x01(\tR\x06\x62ucket\x12\x18\n\x07objects\x18\x02 \x01(\x04R\x07objects\x12\x14\n\x05\x62ytes\x18\x03 \x01(\x04R\x05\x62ytes\x12\'\n\x0fuploading_bytes\x18\x04 \x01(\x04R\x0euploadingBytes2\xf0\x04\n\rObjectService\x12\x46\n\x03Put\x12\x1d.mallee.objects.v1.PutRequest\x1a\x1e.mallee.objects.v1.PutResponse(\x01\x12\x46\n\x03Get\x12\x1d.mallee.objects.v1.GetRequest\x1a\x1e.mallee.objects.v1.GetResponse0\x01\x12G\n\x04Stat\x12\x1e.mallee.objects.v1.StatRequest\x1a\x1f.mallee.objects.v1.StatResponse\x12G\n\x04\x43opy\x12\x1e.mallee.objects.v1.CopyRequest\x1a\x1f.mallee.objects.v1.CopyResponse\x12Y\n\nMakeBucket\x12$.mallee.objects.v1.MakeBucketRequest\x1a%.mallee.objects.v1.MakeBucketResponse\x12M\n\x06\x44\x65lete\x12 .mallee.objects.v1.DeleteRequest\x1a!.mallee.objects.v1.DeleteResponse\x12G\n\x04List\x12\x1e.mallee.objects.v1.ListRequest\x1a\x1f.mallee.objects.v1.ListResponse\x12J\n\x05Usage\x12\x1f.mallee.objects.v1.UsageRequest\x1a .mallee.objects.v1.UsageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,27 +48,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTRESPONSE']._serialized_start=813
   _globals['_PUTRESPONSE']._serialized_end=877
   _globals['_GETREQUEST']._serialized_start=880
-  _globals['_GETREQUEST']._serialized_end=1013
-  _globals['_GETRESPONSE']._serialized_start=1015
-  _globals['_GETRESPONSE']._serialized_end=1127
-  _globals['_STATREQUEST']._serialized_start=1129
-  _globals['_STATREQUEST']._serialized_end=1215
-  _globals['_STATRESPONSE']._serialized_start=1217
-  _globals['_STATRESPONSE']._serialized_end=1282
-  _globals['_DELETEREQUEST']._serialized_start=1284
-  _globals['_DELETEREQUEST']._serialized_end=1372
-  _globals['_DELETERESPONSE']._serialized_start=1374
-  _globals['_DELETERESPONSE']._serialized_end=1458
-  _globals['_LISTREQUEST']._serialized_start=1461
-  _globals['_LISTREQUEST']._serialized_end=1596
-  _globals['_LISTRESPONSE']._serialized_start=1598
-  _globals['_LISTRESPONSE']._serialized_end=1713
-  _globals['_USAGEREQUEST']._serialized_start=1715
-  _globals['_USAGEREQUEST']._serialized_end=1751
-  _globals['_USAGERESPONSE']._serialized_start=1753
-  _globals['_USAGERESPONSE']._serialized_end=1826
-  _globals['_BUCKETUSAGE']._serialized_start=1828
-  _globals['_BUCKETUSAGE']._serialized_end=1954
-  _globals['_OBJECTSERVICE']._serialized_start=1957
-  _globals['_OBJECTSERVICE']._serialized_end=2417
+  _globals['_GETREQUEST']._serialized_end=1037
+  _globals['_GETRESPONSE']._serialized_start=1039
+  _globals['_GETRESPONSE']._serialized_end=1151
+  _globals['_STATREQUEST']._serialized_start=1153
+  _globals['_STATREQUEST']._serialized_end=1263
+  _globals['_STATRESPONSE']._serialized_start=1265
+  _globals['_STATRESPONSE']._serialized_end=1330
+  _globals['_COPYREQUEST']._serialized_start=1333
+  _globals['_COPYREQUEST']._serialized_end=1533
+  _globals['_COPYRESPONSE']._serialized_start=1535
+  _globals['_COPYRESPONSE']._serialized_end=1600
+  _globals['_MAKEBUCKETREQUEST']._serialized_start=1602
+  _globals['_MAKEBUCKETREQUEST']._serialized_end=1691
+  _globals['_MAKEBUCKETRESPONSE']._serialized_start=1693
+  _globals['_MAKEBUCKETRESPONSE']._serialized_end=1713
+  _globals['_DELETEREQUEST']._serialized_start=1715
+  _globals['_DELETEREQUEST']._serialized_end=1803
+  _globals['_DELETERESPONSE']._serialized_start=1805
+  _globals['_DELETERESPONSE']._serialized_end=1889
+  _globals['_LISTREQUEST']._serialized_start=1892
+  _globals['_LISTREQUEST']._serialized_end=2027
+  _globals['_LISTRESPONSE']._serialized_start=2029
+  _globals['_LISTRESPONSE']._serialized_end=2144
+  _globals['_USAGEREQUEST']._serialized_start=2146
+  _globals['_USAGEREQUEST']._serialized_end=2182
+  _globals['_USAGERESPONSE']._serialized_start=2184
+  _globals['_USAGERESPONSE']._serialized_end=2257
+  _globals['_BUCKETUSAGE']._serialized_start=2259
+  _globals['_BUCKETUSAGE']._serialized_end=2385
+  _globals['_OBJECTSERVICE']._serialized_start=2388
+  _globals['_OBJECTSERVICE']._serialized_end=3012
 # @@protoc_insertion_point(module_scope)

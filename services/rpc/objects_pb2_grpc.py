@@ -49,6 +49,16 @@ class ObjectServiceStub:
                 request_serializer=mallee_dot_rpc_dot_objects__pb2.StatRequest.SerializeToString,
                 response_deserializer=mallee_dot_rpc_dot_objects__pb2.StatResponse.FromString,
                 _registered_method=True)
+        self.Copy = channel.unary_unary(
+                '/mallee.objects.v1.ObjectService/Copy',
+                request_serializer=mallee_dot_rpc_dot_objects__pb2.CopyRequest.SerializeToString,
+                response_deserializer=mallee_dot_rpc_dot_objects__pb2.CopyResponse.FromString,
+                _registered_method=True)
+        self.MakeBucket = channel.unary_unary(
+                '/mallee.objects.v1.ObjectService/MakeBucket',
+                request_serializer=mallee_dot_rpc_dot_objects__pb2.MakeBucketRequest.SerializeToString,
+                response_deserializer=mallee_dot_rpc_dot_objects__pb2.MakeBucketResponse.FromString,
+                _registered_method=True)
         self.Delete = channel.unary_unary(
                 '/mallee.objects.v1.ObjectService/Delete',
                 request_serializer=mallee_dot_rpc_dot_objects__pb2.DeleteRequest.SerializeToString,
@@ -89,6 +99,20 @@ class ObjectServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Copy(self, request, context):
+        """One object made from another: the bytes are shared, not moved, where both are kept alike.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MakeBucket(self, request, context):
+        """A bucket of that owner, made now if there is none; a conflict if it is another's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Delete(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -124,6 +148,16 @@ def add_ObjectServiceServicer_to_server(servicer, server):
                     servicer.Stat,
                     request_deserializer=mallee_dot_rpc_dot_objects__pb2.StatRequest.FromString,
                     response_serializer=mallee_dot_rpc_dot_objects__pb2.StatResponse.SerializeToString,
+            ),
+            'Copy': grpc.unary_unary_rpc_method_handler(
+                    servicer.Copy,
+                    request_deserializer=mallee_dot_rpc_dot_objects__pb2.CopyRequest.FromString,
+                    response_serializer=mallee_dot_rpc_dot_objects__pb2.CopyResponse.SerializeToString,
+            ),
+            'MakeBucket': grpc.unary_unary_rpc_method_handler(
+                    servicer.MakeBucket,
+                    request_deserializer=mallee_dot_rpc_dot_objects__pb2.MakeBucketRequest.FromString,
+                    response_serializer=mallee_dot_rpc_dot_objects__pb2.MakeBucketResponse.SerializeToString,
             ),
             'Delete': grpc.unary_unary_rpc_method_handler(
                     servicer.Delete,
@@ -222,6 +256,60 @@ class ObjectService:
             '/mallee.objects.v1.ObjectService/Stat',
             mallee_dot_rpc_dot_objects__pb2.StatRequest.SerializeToString,
             mallee_dot_rpc_dot_objects__pb2.StatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Copy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mallee.objects.v1.ObjectService/Copy',
+            mallee_dot_rpc_dot_objects__pb2.CopyRequest.SerializeToString,
+            mallee_dot_rpc_dot_objects__pb2.CopyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MakeBucket(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mallee.objects.v1.ObjectService/MakeBucket',
+            mallee_dot_rpc_dot_objects__pb2.MakeBucketRequest.SerializeToString,
+            mallee_dot_rpc_dot_objects__pb2.MakeBucketResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,10 @@ class ObjectServiceStub:
     Get: _grpc.UnaryStreamMultiCallable[_objects_pb2.GetRequest, _objects_pb2.GetResponse]
     """The first message says what comes."""
     Stat: _grpc.UnaryUnaryMultiCallable[_objects_pb2.StatRequest, _objects_pb2.StatResponse]
+    Copy: _grpc.UnaryUnaryMultiCallable[_objects_pb2.CopyRequest, _objects_pb2.CopyResponse]
+    """One object made from another: the bytes are shared, not moved, where both are kept alike."""
+    MakeBucket: _grpc.UnaryUnaryMultiCallable[_objects_pb2.MakeBucketRequest, _objects_pb2.MakeBucketResponse]
+    """A bucket of that owner, made now if there is none; a conflict if it is another's."""
     Delete: _grpc.UnaryUnaryMultiCallable[_objects_pb2.DeleteRequest, _objects_pb2.DeleteResponse]
     List: _grpc.UnaryUnaryMultiCallable[_objects_pb2.ListRequest, _objects_pb2.ListResponse]
     Usage: _grpc.UnaryUnaryMultiCallable[_objects_pb2.UsageRequest, _objects_pb2.UsageResponse]
@@ -50,6 +54,10 @@ class ObjectServiceAsyncStub(ObjectServiceStub):
     Get: _aio.UnaryStreamMultiCallable[_objects_pb2.GetRequest, _objects_pb2.GetResponse]  # type: ignore[assignment]
     """The first message says what comes."""
     Stat: _aio.UnaryUnaryMultiCallable[_objects_pb2.StatRequest, _objects_pb2.StatResponse]  # type: ignore[assignment]
+    Copy: _aio.UnaryUnaryMultiCallable[_objects_pb2.CopyRequest, _objects_pb2.CopyResponse]  # type: ignore[assignment]
+    """One object made from another: the bytes are shared, not moved, where both are kept alike."""
+    MakeBucket: _aio.UnaryUnaryMultiCallable[_objects_pb2.MakeBucketRequest, _objects_pb2.MakeBucketResponse]  # type: ignore[assignment]
+    """A bucket of that owner, made now if there is none; a conflict if it is another's."""
     Delete: _aio.UnaryUnaryMultiCallable[_objects_pb2.DeleteRequest, _objects_pb2.DeleteResponse]  # type: ignore[assignment]
     List: _aio.UnaryUnaryMultiCallable[_objects_pb2.ListRequest, _objects_pb2.ListResponse]  # type: ignore[assignment]
     Usage: _aio.UnaryUnaryMultiCallable[_objects_pb2.UsageRequest, _objects_pb2.UsageResponse]  # type: ignore[assignment]
@@ -77,6 +85,22 @@ class ObjectServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _objects_pb2.StatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_objects_pb2.StatResponse, _abc.Awaitable[_objects_pb2.StatResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Copy(
+        self,
+        request: _objects_pb2.CopyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_objects_pb2.CopyResponse, _abc.Awaitable[_objects_pb2.CopyResponse]]:
+        """One object made from another: the bytes are shared, not moved, where both are kept alike."""
+
+    @_abc_1.abstractmethod
+    def MakeBucket(
+        self,
+        request: _objects_pb2.MakeBucketRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_objects_pb2.MakeBucketResponse, _abc.Awaitable[_objects_pb2.MakeBucketResponse]]:
+        """A bucket of that owner, made now if there is none; a conflict if it is another's."""
 
     @_abc_1.abstractmethod
     def Delete(
