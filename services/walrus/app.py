@@ -141,7 +141,7 @@ class Walrus:
     async def _serve_rpc(self, store: Store, starting: AsyncExitStack) -> None:
         register = (
             partial(add_IntrospectionServiceServicer_to_server, Introspection(self._me, self._clock)),
-            partial(add_ObjectServiceServicer_to_server, Objects(store)),
+            partial(add_ObjectServiceServicer_to_server, Objects(store, self._clock)),
         )
         self._served = await self._transport.serve(self._me, self._config.address, *register, access=ACCESS)
         starting.push_async_callback(self._served.close, grace=1.0)

@@ -15,11 +15,13 @@ from awscrt.checksums import crc32c
 from mallee import __version__
 from mallee.kernel.clock import Clock
 from mallee.kernel.errors import Fault, Kind
-from mallee.kernel.rpc import AccessTable, Identity
+from mallee.kernel.rpc import AccessTable, Identity, peer
 from mallee.rpc import objects_pb2
 from mallee.rpc.common_pb2 import DescribeRequest, DescribeResponse
 from mallee.rpc.common_pb2_grpc import IntrospectionServiceServicer
 from mallee.rpc.objects_pb2_grpc import ObjectServiceServicer
+from mallee.walrus.access.reader import find_for
+from mallee.walrus.api.buckets import IMAGES_OF, new_bucket_config
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import FileRange
 from mallee.walrus.store import ALWAYS, Conditions, Encryption, NewObject, Store, Version, Writing
@@ -29,15 +31,18 @@ _OBJECTS = "/mallee.objects.v1.ObjectService"
 ACCESS = AccessTable(
     {
         "/mallee.common.v1.IntrospectionService/Describe": {"*"},
-        f"{_OBJECTS}/Put": {"clc", "sc"},
+        f"{_OBJECTS}/Put": {"clc", "nc", "sc"},
         f"{_OBJECTS}/Get": {"clc", "nc", "sc"},
         f"{_OBJECTS}/Stat": {"clc", "nc", "sc"},
+        f"{_OBJECTS}/Copy": {"clc"},
+        f"{_OBJECTS}/MakeBucket": {"clc"},
         f"{_OBJECTS}/Delete": {"clc", "sc"},
         f"{_OBJECTS}/List": {"clc", "sc"},
         f"{_OBJECTS}/Usage": {"clc"},
     }
 )
 _CRC = "CRC64NVME"
+_Wanted = objects_pb2.GetRequest | objects_pb2.StatRequest | objects_pb2.CopyRequest
 _KINDS = {404: Kind.NOT_FOUND, 409: Kind.CONFLICT, 412: Kind.CONFLICT, 403: Kind.FORBIDDEN}
 
 
@@ -62,8 +67,9 @@ class Introspection(IntrospectionServiceServicer):
 class Objects(ObjectServiceServicer):
     """Objects for services: the errors are S3's codes as faults."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
 
     async def Put(
         self, request_iterator: AsyncIterator[objects_pb2.PutRequest], context: Any
@@ -73,6 +79,8 @@ class Objects(ObjectServiceServicer):
         if first is None:
             raise Fault(Kind.INVALID, "A writer said nothing.", code="no-object")
         with _as_fault():
+            if peer(context).role == "nc":
+                await self._check_node_writes(first)
             if first.make_bucket_in:
                 await self._make_bucket(first)
             wanted = Conditions(if_none_match="*") if first.if_absent else ALWAYS
@@ -99,7 +107,7 @@ class Objects(ObjectServiceServicer):
         self, request: objects_pb2.GetRequest, context: Any
     ) -> AsyncIterator[objects_pb2.GetResponse]:
         with _as_fault():
-            version = await self._version(request.bucket, request.key, request.version_id)
+            version = await self._version(request)
             last = request.offset + request.length - 1 if request.length else version.size - 1
             if last >= version.size or (request.offset and request.offset >= version.size):
                 raise S3Error("InvalidRange")
@@ -115,8 +123,39 @@ class Objects(ObjectServiceServicer):
 
     async def Stat(self, request: objects_pb2.StatRequest, context: Any) -> objects_pb2.StatResponse:
         with _as_fault():
-            version = await self._version(request.bucket, request.key, request.version_id)
+            version = await self._version(request)
         return objects_pb2.StatResponse(object=_object(version))
+
+    async def Copy(self, request: objects_pb2.CopyRequest, context: Any) -> objects_pb2.CopyResponse:
+        with _as_fault():
+            source = await self._version(request)
+            if (source.size, source.etag) != (request.size, request.etag):
+                raise S3Error("PreconditionFailed", Condition="the size and ETag of the source")
+            new = NewObject(
+                owner=request.owner,
+                etag=source.etag,
+                headers=source.headers,
+                checksums=source.checksums,
+                checksum_type=source.checksum_type,
+            )
+            encryption = Encryption() if source.encryption == "AES256" else None
+            version = await self._store.copy(
+                source, request.to_bucket, request.to_key, new, encryption=encryption
+            )
+        return objects_pb2.CopyResponse(object=_object(version))
+
+    async def MakeBucket(
+        self, request: objects_pb2.MakeBucketRequest, context: Any
+    ) -> objects_pb2.MakeBucketResponse:
+        with _as_fault():
+            try:
+                await self._store.create_bucket(
+                    request.bucket, request.owner, request.region, config=new_bucket_config()
+                )
+            except S3Error as error:
+                if error.code != "BucketAlreadyOwnedByYou":
+                    raise
+        return objects_pb2.MakeBucketResponse()
 
     async def Delete(self, request: objects_pb2.DeleteRequest, context: Any) -> objects_pb2.DeleteResponse:
         with _as_fault():
@@ -162,11 +201,21 @@ class Objects(ObjectServiceServicer):
         with suppress(S3Error):  # whose it is, the write itself will show
             await self._store.create_bucket(request.bucket, request.owner, request.make_bucket_in)
 
-    async def _version(self, bucket: str, key: str, version_id: str) -> Version:
-        """One that has bytes. Raises S3Error."""
-        version = await self._store.find(bucket, key, version_id or None)
+    async def _check_node_writes(self, first: objects_pb2.PutRequest) -> None:
+        """A node writes captured disks, where the cloud has made room for them, and nothing else. Raises S3Error."""
+        home = await self._store.head_bucket(first.bucket)
+        if first.bucket != f"{IMAGES_OF}{first.owner}" or home.owner != first.owner or first.make_bucket_in:
+            raise S3Error("AccessDenied")
+
+    async def _version(self, wanted: _Wanted) -> Version:
+        """One that has bytes and that the reader, where one is named, may read. Raises S3Error."""
+        version_id, reader = wanted.version_id or None, getattr(wanted, "reader", "")
+        if reader:
+            now = self._clock.now()
+            return await find_for(self._store, reader, wanted.bucket, wanted.key, version_id, now)
+        version = await self._store.find(wanted.bucket, wanted.key, version_id)
         if version.is_delete_marker:
-            raise S3Error("NoSuchKey", Key=key)
+            raise S3Error("NoSuchKey", Key=wanted.key)
         return version
 
 

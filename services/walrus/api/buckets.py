@@ -17,6 +17,9 @@ from mallee.walrus.front.call import Call, Result
 OWNERSHIPS: Final = (ENFORCED, "BucketOwnerPreferred", "ObjectWriter")
 MOST: Final = 10_000  # buckets of an account, as on S3
 _PAGE: Final = 10_000
+# Then an account id: where the cloud puts images that it made for the account. Nobody else makes such a bucket:
+# whoever made another account's first would own what is put there.
+IMAGES_OF: Final = "mallee-images-"
 _is_name = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]", re.ASCII).fullmatch
 _is_address = re.compile(r"\d+\.\d+\.\d+\.\d+", re.ASCII).fullmatch
 _RESERVED: Final = (
@@ -30,6 +33,11 @@ def check_name(name: str) -> None:
     starts, ends = _RESERVED
     if not _is_name(name) or _is_address(name) or name.startswith(starts) or name.endswith(ends):
         raise S3Error("InvalidBucketName", BucketName=name[:63])
+
+
+def new_bucket_config(ownership: str = ENFORCED) -> dict[str, bytes]:
+    """What a bucket begins with: closed to the public."""
+    return {OWNERSHIP: ownership.encode(), PUBLIC_ACCESS: msgspec.json.encode(ALL_ON)}
 
 
 @s3.operation(
@@ -53,12 +61,14 @@ async def create_bucket(call: Call, req: Req) -> Result:
     check_name(req["Bucket"])
     region, owner = call.identity.region, call.principal.account_id
     asked = (req.get("CreateBucketConfiguration") or {}).get("LocationConstraint")
+    if req["Bucket"].startswith(IMAGES_OF) and req["Bucket"] != f"{IMAGES_OF}{owner}":
+        raise S3Error("AccessDenied", f"Buckets that begin with {IMAGES_OF} are the cloud's own to make.")
     if asked and asked != region:
         raise S3Error("InvalidLocationConstraint", LocationConstraint=asked[:64])
     ownership = req.get("ObjectOwnership") or ENFORCED
     if ownership not in OWNERSHIPS:
         raise S3Error("InvalidArgument", ArgumentName="x-amz-object-ownership", ArgumentValue=ownership[:64])
-    config = {OWNERSHIP: ownership.encode(), PUBLIC_ACCESS: msgspec.json.encode(ALL_ON)}
+    config = new_bucket_config(ownership)
     grants = await acl.asked(req, owner, owner, call.identity)
     if grants is not None and grants != acl.canned("private", owner, owner):
         if ownership == ENFORCED:

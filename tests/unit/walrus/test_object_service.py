@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from mallee.kernel.pki import Authority, IssuedKeys
 from mallee.kernel.rpc import GrpcTransport, Identity
 from mallee.rpc import objects_pb2 as pb
 from mallee.rpc.objects_pb2_grpc import ObjectServiceStub, add_ObjectServiceServicer_to_server
+from mallee.walrus.access.authorise import POLICY
+from mallee.walrus.api.buckets import IMAGES_OF
 from mallee.walrus.service import ACCESS, Objects
 from mallee.walrus.store import Store
 from mallee.walrus.store.checksums import of_bytes
@@ -36,7 +39,7 @@ async def reach(store: Store, tmp_path: Path) -> AsyncIterator[Reach]:
     """Stubs of services of any role."""
     clock = SystemClock()
     transport = GrpcTransport(IssuedKeys(Authority.open(tmp_path, "mallee", clock).issue, clock))
-    register = partial(add_ObjectServiceServicer_to_server, Objects(store))
+    register = partial(add_ObjectServiceServicer_to_server, Objects(store, clock))
     served = await transport.serve(
         Identity("mallee", "walrus", "walrus"), "127.0.0.1:0", register, access=ACCESS
     )
@@ -123,9 +126,104 @@ async def test_a_bucket_is_made_on_the_way_and_nothing_is_overwritten(reach: Rea
     assert await get(store, "image", bucket="images") == b"one"
 
 
+STRANGER = "444455556666"
+
+
+async def test_an_object_is_read_on_behalf_of_those_who_may(reach: Reach, store: Store) -> None:
+    await put(store, "image", b"private")
+    clc = reach("clc")
+    asked = {"bucket": BUCKET, "key": "image"}
+    assert (await clc.Stat(pb.StatRequest(**asked, reader=OWNER))).object.size == 7
+    assert (await got(clc.Get(pb.GetRequest(**asked, reader=OWNER, length=4))))[1] == b"priv"
+
+    async def refused(**request: str) -> str:
+        with pytest.raises(Fault) as caught:
+            await clc.Stat(pb.StatRequest(**request))
+        return caught.value.code
+
+    assert await refused(**asked, reader=STRANGER) == "AccessDenied"
+    with pytest.raises(Fault) as caught:
+        await got(clc.Get(pb.GetRequest(**asked, reader=STRANGER)))
+    assert caught.value.code == "AccessDenied"
+    # Who may not list hears of nothing that is not there; who may, does.
+    assert await refused(bucket=BUCKET, key="none", reader=STRANGER) == "AccessDenied"
+    assert await refused(bucket=BUCKET, key="none", reader=OWNER) == "NoSuchKey"
+    assert await refused(bucket="nowhere", key="none", reader=STRANGER) == "NoSuchBucket"
+
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"AWS": f"arn:aws:iam::{STRANGER}:root"},
+                "Action": "s3:GetObject",
+                "Resource": f"arn:aws:s3:::{BUCKET}/*",
+            }
+        ],
+    }
+    await store.set_config(BUCKET, POLICY, json.dumps(policy).encode())
+    assert (await clc.Stat(pb.StatRequest(**asked, reader=STRANGER))).object.size == 7
+
+
+async def test_a_delete_marker_is_nothing_to_read(reach: Reach, store: Store) -> None:
+    await store.set_versioning(BUCKET, "Enabled")
+    await put(store, "image", b"was here")
+    await store.delete(BUCKET, "image")
+    with pytest.raises(Fault) as caught:
+        await reach("clc").Stat(pb.StatRequest(bucket=BUCKET, key="image", reader=OWNER))
+    assert caught.value.code == "NoSuchKey"
+
+
+async def test_a_copy_is_of_the_very_bytes_that_were_meant(reach: Reach, store: Store) -> None:
+    made = await put(store, "image", IMAGE)
+    clc = reach("clc")
+    await clc.MakeBucket(pb.MakeBucketRequest(bucket="copies", owner=STRANGER, region="eu"))
+    await clc.MakeBucket(pb.MakeBucketRequest(bucket="copies", owner=STRANGER, region="eu"))
+    with pytest.raises(Fault) as caught:
+        await clc.MakeBucket(pb.MakeBucketRequest(bucket="copies", owner=OWNER, region="eu"))
+    assert caught.value.code == "BucketAlreadyExists"
+
+    wanted = pb.CopyRequest(
+        bucket=BUCKET,
+        key="image",
+        size=made.size,
+        etag=made.etag,
+        to_bucket="copies",
+        to_key="i",
+        owner=STRANGER,
+    )
+    copied = (await clc.Copy(wanted)).object
+    assert (copied.size, copied.etag) == (made.size, made.etag)
+    assert await get(store, "i", bucket="copies") == IMAGE
+    wanted.etag = "0" * 32
+    with pytest.raises(Fault) as caught:
+        await clc.Copy(wanted)
+    assert caught.value.code == "PreconditionFailed"
+
+
+async def test_a_node_writes_only_where_the_cloud_made_room_for_it(reach: Reach, store: Store) -> None:
+    nc, images = reach("nc"), f"{IMAGES_OF}{OWNER}"
+    await reach("clc").MakeBucket(pb.MakeBucketRequest(bucket=images, owner=OWNER, region="eu"))
+    first = put_requests(b"a disk")
+    for bucket, owner, more, code in (
+        (BUCKET, OWNER, {}, "AccessDenied"),
+        (images, STRANGER, {}, "AccessDenied"),
+        (f"{IMAGES_OF}{STRANGER}", STRANGER, {"make_bucket_in": "eu"}, "NoSuchBucket"),
+    ):
+        first[0] = pb.PutRequest(bucket=bucket, key="k", owner=owner, **more)
+        with pytest.raises(Fault) as caught:
+            await nc.Put(iter(first))
+        assert caught.value.code == code
+    first[0] = pb.PutRequest(bucket=images, key="k", owner=OWNER)
+    await nc.Put(iter(first))
+    assert await get(store, "k", bucket=images) == b"a disk"
+
+
 @pytest.mark.parametrize(
     ("role", "method", "request_"),
     [
+        ("nc", "MakeBucket", pb.MakeBucketRequest(bucket=BUCKET, owner=OWNER)),
+        ("nc", "Copy", pb.CopyRequest(bucket=BUCKET, key="k")),
         ("nc", "Delete", pb.DeleteRequest(bucket=BUCKET, key="k")),
         ("nc", "List", pb.ListRequest(bucket=BUCKET)),
         ("sc", "Usage", pb.UsageRequest(owner=OWNER)),
