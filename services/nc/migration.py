@@ -47,6 +47,7 @@ class _Incoming:
     key: GuestKey
     guest: Guest
     ticket: str
+    sender: str = ""  # the node that fills it
     landing: str = ""
     stream: object = None  # of the sender that fills the copy now
     touched: bool = False
@@ -76,6 +77,7 @@ class Migrations:
         open_wire: Callable[[], OpenWire],
         limits: Limits,
         landing: str = "",
+        receiver: str = "",
     ) -> AsyncGenerator[Round | str, None]:
         """Stage 2. Said again, it begins anew; broken off, the guest runs on as if nothing had been.
 
@@ -90,7 +92,7 @@ class Migrations:
         complete = False
         try:
             async with aclosing(
-                self._driver.pre_copy(key, migration_id, out.wire, limits, out.steer, landing)
+                self._driver.pre_copy(key, migration_id, out.wire, limits, out.steer, landing, receiver)
             ) as words:
                 async for word in words:
                     self._refuse_dead(key, migration_id)
@@ -112,7 +114,7 @@ class Migrations:
             return await self._ending_told(key, self._driver.stop_and_copy(key, migration_id))
         if out.last is None:
             out.last = asyncio.ensure_future(self._finish(out))
-        return await self._ending_told(key, asyncio.shield(out.last))
+        return await self._ending_told(key, _given(out.last))
 
     async def _finish(self, out: _Outgoing) -> HandedOver:
         try:
@@ -169,7 +171,9 @@ class Migrations:
 
     # The destination.
 
-    async def prepare(self, key: GuestKey, migration_id: str, guest: Guest) -> tuple[str, str]:
+    async def prepare(
+        self, key: GuestKey, migration_id: str, guest: Guest, sender: str = ""
+    ) -> tuple[str, str]:
         """Stage 1: room for the guest, the ticket with which its pages are let in, and where they land.
 
         Said again it changes nothing and gives the same ticket, so that a late doubling cannot empty
@@ -183,11 +187,11 @@ class Migrations:
         session = self._incoming.get(migration_id)
         if session is not None and session.key == key:
             return session.ticket, session.landing
-        session = _Incoming(key, guest, self._entropy.token(16).hex())
+        session = _Incoming(key, guest, self._entropy.token(16).hex(), sender)
         self._incoming[migration_id] = session
         self._guests.hold(key, migration_id)
         try:
-            session.landing = await self._driver.prepare(key, guest, migration_id)
+            session.landing = await self._driver.prepare(key, guest, migration_id, sender)
             self._refuse_dead(key, migration_id)
         except BaseException:
             await self._drop_copy(key, migration_id)
@@ -210,7 +214,7 @@ class Migrations:
         session.stream = token = object()
         if session.touched:
             session.touched = False
-            await self._driver.prepare(key, session.guest, migration_id)
+            await self._driver.prepare(key, session.guest, migration_id, session.sender)
         return token
 
     async def receive(
@@ -350,6 +354,14 @@ class Migrations:
                 fix="Try again when it has renewed it.",
                 code="no-lease",
             )
+
+
+async def _given(last: asyncio.Task[HandedOver]) -> HandedOver:
+    """What stage 3 gives. Who waits is not cancelled with it, and must be told something."""
+    await asyncio.wait((last,))
+    if last.cancelled():
+        raise _stale("The handing over was called off.")
+    return last.result()
 
 
 def _stale(what: str) -> Fault:

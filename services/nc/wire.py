@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mallee.kernel.errors import Fault
+from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.rpc import Channel
 from mallee.rpc.node_pb2 import ReceiveRequest, ReceiveResponse, Subject
 from mallee.rpc.node_pb2_grpc import PageSinkServiceStub
@@ -28,13 +28,17 @@ class RpcWire:
     async def close(self, cpu_state: bytes) -> str:
         await self._write(ReceiveRequest(round=self._round + 1, cpu_state=cpu_state))
         await self._stream.done_writing()
-        return (await self._answer).digest
+        await asyncio.wait((self._answer,))
+        await self.check()
+        return self._answer.result().digest
 
     def hang_up(self) -> None:
         self._answer.cancel()
         self._stream.cancel()
 
     async def check(self) -> None:
+        if self._answer.cancelled():
+            raise _hung_up()
         if self._answer.done():
             await self._answer
 
@@ -48,11 +52,22 @@ class RpcWire:
             await self._stream.write(message)
         except Fault as fault:
             if fault.code == "ended":  # the destination has said why, as its answer
-                await self._answer
+                await asyncio.wait((self._answer,))
+                await self.check()
             raise
 
     async def _answered(self) -> ReceiveResponse:
         return await self._stream
+
+
+def _hung_up() -> Fault:
+    """Not a CancelledError: it would end whoever sends without a word, as if his own caller had hung up."""
+    return Fault(
+        Kind.CONFLICT,
+        "The sending of this guest was ended.",
+        why="It was called off or begun anew.",
+        code="copying-ended",
+    )
 
 
 def _heard(answer: asyncio.Task[ReceiveResponse]) -> None:

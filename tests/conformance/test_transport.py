@@ -177,6 +177,18 @@ async def test_a_bug_is_logged_and_not_told(net: Net) -> None:
     assert isinstance(line["exc_info"], ValueError)
 
 
+async def test_a_handler_whose_own_work_was_cancelled_still_answers(net: Net) -> None:
+    """Nobody has hung up: a caller without a deadline would wait for ever."""
+    stub = await net.stub()
+
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.timeout(30):
+            faults = [await failing(stub.say("lost")), await failing(_all(stub.Talk(words("one", "lost"))))]
+
+    assert [fault.kind for fault in faults] == [Kind.INTERNAL, Kind.INTERNAL]
+    assert {line["event"] for line in logs} == {"handler failed"}
+
+
 async def test_every_unary_call_has_a_deadline(net: Net) -> None:
     await (await net.stub()).say("hello")
 

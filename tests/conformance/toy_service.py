@@ -69,6 +69,8 @@ class Toy:
     async def _obey(self, word: str) -> None:
         if word.startswith("fail "):
             raise Fault(Kind(word[5:]), "what ☃ 50 % of it\n", why="why ☂", fix="fix it", code="some-code")
+        if word == "lost":
+            raise asyncio.CancelledError
         if word == "bug":
             raise ValueError("secret internals")
         if word == "wait":

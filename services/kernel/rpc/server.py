@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
@@ -103,7 +104,7 @@ class Guard:
             try:
                 self._admit(method, context)
                 return await behaviour(asked, context)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a fault
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller gets a fault
                 await _refuse(context, method, error)
 
         return handle
@@ -122,7 +123,7 @@ class Guard:
                 async with aclosing(behaviour(asked, context)) as answers:
                     async for answer in answers:
                         await context.write(answer)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a fault
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller gets a fault
                 await _refuse(context, method, error)
 
         return handle
@@ -140,9 +141,9 @@ class Guard:
             )
 
 
-async def _refuse(context: Context, method: str, error: Exception) -> NoReturn:
+async def _refuse(context: Context, method: str, error: BaseException) -> NoReturn:
     """End the call with the fault; an error that is none is our bug, and stays in our log."""
-    if isinstance(error, aio.AbortError):
+    if isinstance(error, aio.AbortError) or _is_cancelled(error):
         raise error
     if isinstance(error, Fault):
         fault = error
@@ -150,3 +151,12 @@ async def _refuse(context: Context, method: str, error: Exception) -> NoReturn:
         _log.error("handler failed", method=method, exc_info=error)
         fault = Fault(Kind.INTERNAL, f"{method} failed unexpectedly.", fix="See the service's log.")
     await context.abort(STATUS[fault.kind], details(fault), trailer(fault))
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether the caller has hung up.
+
+    What a handler awaited may have been cancelled and not the handler: a caller that is told nothing waits for ever.
+    """
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -219,6 +219,27 @@ async def test_the_same_step_again_begins_the_copying_anew(zone: Zone, move: Mov
     assert (await move.verify()).digest == done.digest
 
 
+async def test_who_copied_before_hears_that_it_was_begun_anew(zone: Zone, move: Move) -> None:
+    """He was told nothing at all, and his migration waited for ever."""
+    await move.prepare()
+    first = asyncio.ensure_future(move.pre_copy())
+    await zone.clock.advance(0.1)
+    second = asyncio.ensure_future(move.pre_copy())
+    assert (await refused(driven(zone.clock, first))).code == "copying-ended"
+    rounds, reason = await driven(zone.clock, second)
+    assert (rounds[0].number, reason) == (1, "fits-budget")
+
+
+async def test_who_waits_for_the_last_pages_hears_that_they_were_called_off(zone: Zone, move: Move) -> None:
+    await move.prepare()
+    await driven(zone.clock, move.pre_copy())
+    zone.controllers["b"].knobs["b"].hang.add("receive")
+    last = asyncio.ensure_future(move.stop_and_copy())
+    await zone.clock.advance(0.1)
+    await move.resume()
+    assert (await refused(driven(zone.clock, last))).kind is Kind.STALE
+
+
 async def test_a_destination_that_restarts_half_way_has_nothing(zone: Zone, move: Move) -> None:
     await move.prepare()
     await driven(zone.clock, move.pre_copy())
