@@ -403,6 +403,18 @@ async def test_a_guest_that_ends_during_copying_ends_the_copying(host: Host) -> 
     assert await refused(host.go(copying)) in {Kind.NOT_FOUND, Kind.CONFLICT}
 
 
+async def test_a_guest_that_ended_after_its_copying_is_not_handed_over(host: Host) -> None:
+    """It was paused, said to be whole, and resumed by the way back: a stopped instance ran."""
+    guest = a_guest()
+    await host.go(host.here.start(KEY, guest))
+    landing = await host.there.prepare(NEXT, guest, "mig-1")
+    await host.go(copied(host.here, KEY, DirectWire(host.there, NEXT), Limits(), landing=landing))
+    await host.end(KEY)
+    with pytest.raises(Fault):
+        await host.go(host.here.stop_and_copy(KEY, "mig-1"))
+    assert await phases(host.here) == {KEY: Phase.STOPPED}
+
+
 LIMITS = Limits(downtime_budget_ms=1.0)
 
 

@@ -147,6 +147,7 @@ class Sender:
                 "No pre-copy of it stands open.",
                 "no-pre-copy",
             )
+        self._running(key, out)  # it may have ended since its last page crossed
         stopped = self._now(out)
         self._work(out)
         # The guest has stopped. That it is durably so can be waited for while the pages cross, but
