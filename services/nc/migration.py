@@ -304,8 +304,8 @@ class Migrations:
     ) -> None:
         """Do it, or wait for who does it already.
 
-        It goes on when its asker's deadline has passed: what takes longer than that would else be begun anew
-        with each try, and never be done.
+        It goes on when its asker's deadline has passed, and that it was done is kept for who asks next: what
+        takes longer than a deadline would else be begun anew with each try, and nobody would ever hear its end.
         """
         name = (verb, key, migration_id)
         task = self._under_way.get(name)
@@ -313,11 +313,15 @@ class Migrations:
             task = self._under_way[name] = asyncio.ensure_future(work(key, migration_id))
             task.add_done_callback(lambda done: self._done(name, done))
         await asyncio.shield(task)
+        self._over(name, task)
 
     def _done(self, name: tuple[str, GuestKey, str], task: asyncio.Task[None]) -> None:
-        self._under_way.pop(name, None)
-        if not task.cancelled():
-            task.exception()  # whoever asks again will hear of it
+        if task.cancelled() or task.exception() is not None:  # whoever asks again tries again
+            self._over(name, task)
+
+    def _over(self, name: tuple[str, GuestKey, str], task: asyncio.Task[None]) -> None:
+        if self._under_way.get(name) is task:
+            del self._under_way[name]
 
     async def _find(self, key: GuestKey) -> Found | None:
         return next((each for each in await self._driver.inventory() if each.key == key), None)

@@ -240,6 +240,18 @@ async def test_who_waits_for_the_last_pages_hears_that_they_were_called_off(zone
     assert (await refused(driven(zone.clock, last))).kind is Kind.STALE
 
 
+async def test_the_end_of_a_way_back_that_takes_longer_than_a_deadline_is_heard(
+    zone: Zone, move: Move
+) -> None:
+    """It was begun anew with each try, and its migration never ended."""
+    await move.prepare()
+    await driven(zone.clock, move.pre_copy())
+    zone.controllers["a"].knobs["a"].slow = 6.0
+    assert (await refused(driven(zone.clock, move.resume()))).code == "deadline"
+    await zone.clock.advance(2)
+    await driven(zone.clock, move.resume())
+
+
 async def test_a_destination_that_restarts_half_way_has_nothing(zone: Zone, move: Move) -> None:
     await move.prepare()
     await driven(zone.clock, move.pre_copy())
