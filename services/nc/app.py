@@ -24,6 +24,7 @@ from mallee.nc.driver import Driver
 from mallee.nc.drivers import choice
 from mallee.nc.drivers.fake_knobs import Knobs
 from mallee.nc.guests import Guests
+from mallee.nc.images.objects import ObjectStore
 from mallee.nc.lease import Lease
 from mallee.nc.lease_file import LeaseFile
 from mallee.nc.migration import Migrations
@@ -113,6 +114,7 @@ class NodeController:
             clock=self._clock,
             entropy=self._entropy,
             stack=self._stack,
+            objects=ObjectStore(self._reach(self._config.walrus, "walrus")),
         )
         for name, driver in drivers.items():
             self.nodes[name] = await self._node(name, driver, graveyard)

@@ -28,7 +28,9 @@ class NcConfig:
         look_seconds: how often the inventory is read again, for what nobody announced.
         libvirt_uri: of the daemon whose guests are this node's.
         guest_folder: where stands what belongs to real guests; empty for a folder beside the database.
-        image_folder: where images lie that real guests boot from.
+        image_folder: where images lie that every node has, as `mallee image build-tiny` makes them.
+        walrus: `host:port` of the object store's gRPC server, where all other images come from.
+        image_cache_mib: what ready images may take on the disk, beside those that guests stand on.
         accelerator: `kvm`, `qemu` for software emulation, or `auto`: KVM where a guest really makes
             progress with it.
         guest_cpu: the processor that real guests see, by QEMU's name. Guests only move between nodes
@@ -60,6 +62,8 @@ class NcConfig:
     libvirt_uri: str = "qemu:///system"
     guest_folder: str = ""
     image_folder: str = "/var/lib/mallee/images"
+    walrus: str = "127.0.0.1:8779"
+    image_cache_mib: int = 20_480
     accelerator: str = "auto"
     guest_cpu: str = "qemu64"
     machine: str = "q35"
@@ -78,7 +82,7 @@ class NcConfig:
             raise _wrong("accelerator", self.accelerator, "Give auto, kvm or qemu.")
         if self.network not in {"none", "bridge", "flat"}:
             raise _wrong("network", self.network, "Give flat, bridge or none.")
-        for name in ("fake_nodes", "vcpus", "memory_mib"):
+        for name in ("fake_nodes", "vcpus", "memory_mib", "image_cache_mib"):
             if not 1 <= getattr(self, name) <= 1 << 30:
                 raise _wrong(name, getattr(self, name), "Give 1 or more.")
         for name in ("bandwidth_mbps", "lease_seconds", "look_seconds"):

@@ -13,17 +13,25 @@ from typing import TypeVar
 from mallee.cli.lab import Host
 from mallee.domain.guest import Guest, GuestKey
 from mallee.kernel.clock import SystemClock
+from mallee.nc.drivers.libvirt.disks import Disks
 from mallee.nc.drivers.libvirt.domain import Boot, Shape
 from mallee.nc.drivers.libvirt.driver import Host as HostOptions
 from mallee.nc.drivers.libvirt.driver import LibvirtDriver
+from mallee.nc.drivers.libvirt.images import LocalImages
 from mallee.nc.drivers.libvirt.network import NoNetwork
+from mallee.nc.images.cache import ImageCache
+from mallee.nc.images.tool import QemuImg
+from tests.unit.nc.pretend_store import PretendStore
 
 T = TypeVar("T")
 SHAPE = Shape("qemu", "pc-q35-7.2", "qemu64")
 
 
-async def from_nothing(_guest: Guest) -> Boot:
-    return Boot()
+class FromNothing(LocalImages):
+    """Guests without an image have neither a kernel nor a disk."""
+
+    async def boot(self, guest: Guest) -> Boot:
+        return Boot()
 
 
 class RealNodes:
@@ -35,13 +43,15 @@ class RealNodes:
     def __init__(self, hosts: Sequence[Host], folder: Path) -> None:
         self._hosts = hosts
         self._folder = folder
+        self.store = PretendStore()
 
     async def open(self) -> None:
+        disks = await self._disks()
         self.here, self.there = [
             LibvirtDriver(
                 HostOptions(host.uri, SHAPE, host.address, self._folder / host.netns, patience=0.3),
                 "cloud-of-tests",
-                from_nothing,
+                disks,
                 NoNetwork(),
                 clock=SystemClock(),
             )
@@ -49,6 +59,12 @@ class RealNodes:
         ]
         await self.here.open()
         await self.there.open()
+
+    async def _disks(self) -> Disks:
+        tool, folder = QemuImg(), self._folder / "image-cache"
+        self._cache = ImageCache(folder, 1 << 30, self.store, tool, SystemClock())
+        await self._cache.open()
+        return Disks(FromNothing(folder), self._cache, tool)
 
     async def close(self) -> None:
         for driver in (self.here, self.there):
@@ -67,5 +83,6 @@ class RealNodes:
         await self.here._domains.power_off(key)
 
     async def _let_go(self) -> None:
+        await self._cache.close()
         await self.here.close()
         await self.there.close()

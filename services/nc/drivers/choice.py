@@ -19,6 +19,9 @@ from mallee.nc.driver import Driver
 from mallee.nc.drivers.fake import FakeDriver, FakeHost
 from mallee.nc.drivers.fake_knobs import Knobs
 from mallee.nc.drivers.fake_migration import CopyRules
+from mallee.nc.images.cache import ImageCache
+from mallee.nc.images.objects import Objects
+from mallee.nc.images.tool import QemuImg
 from mallee.nc.metadata.server import MetadataServer
 
 BootId = Callable[[str], str]
@@ -34,6 +37,7 @@ async def open_drivers(
     clock: Clock,
     entropy: Entropy,
     stack: AsyncExitStack,
+    objects: Objects,
 ) -> tuple[Mapping[str, Driver], BootId]:
     """A driver for each node, open; `stack` closes them.
 
@@ -41,7 +45,7 @@ async def open_drivers(
         Fault: UNAVAILABLE when the hypervisor does not answer; INVALID when its library is missing.
     """
     if config.hypervisor == "libvirt":
-        return {me.name: await _libvirt(config, me, clock, entropy, stack)}, _hosts_boot_id
+        return {me.name: await _libvirt(config, me, clock, entropy, stack, objects)}, _hosts_boot_id
     store = FakeStore(db)
     stack.push_async_callback(store.settle)
     found = await store.load()
@@ -58,9 +62,15 @@ async def open_drivers(
 
 
 async def _libvirt(
-    config: NcConfig, me: Identity, clock: Clock, entropy: Entropy, stack: AsyncExitStack
+    config: NcConfig,
+    me: Identity,
+    clock: Clock,
+    entropy: Entropy,
+    stack: AsyncExitStack,
+    objects: Objects,
 ) -> Driver:
     try:
+        from mallee.nc.drivers.libvirt.disks import Disks
         from mallee.nc.drivers.libvirt.driver import Host, LibvirtDriver
         from mallee.nc.drivers.libvirt.host import shape_of
         from mallee.nc.drivers.libvirt.images import LocalImages
@@ -74,7 +84,13 @@ async def _libvirt(
             code="no-libvirt-python",
         ) from error
     guests = Path(config.guest_folder)
-    images = LocalImages(Path(config.image_folder))
+    tool = QemuImg()
+    cache = ImageCache(
+        guests.with_name("image-cache"), config.image_cache_mib << 20, objects, tool, clock
+    )
+    await cache.open()
+    stack.push_async_callback(cache.close)
+    disks = Disks(LocalImages(Path(config.image_folder)), cache, tool)
     shape = await shape_of(config)
     address = config.migration_host or config.address.rpartition(":")[0]
     host = Host(config.libvirt_uri, shape, address, guests, vcpus=config.host_vcpus)
@@ -86,7 +102,7 @@ async def _libvirt(
             config.bridge, address, config.network_peers, _run_folder(me, guests), metadata
         )
         stack.push_async_callback(flat.let_go)
-    driver = LibvirtDriver(host, me.cloud, images.boot, network, clock=clock)
+    driver = LibvirtDriver(host, me.cloud, disks, network, clock=clock)
     await driver.open()
     stack.push_async_callback(driver.close)
     return driver

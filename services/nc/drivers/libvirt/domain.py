@@ -69,12 +69,15 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What a guest boots from: a kernel with its ramdisk, a root disk, or both. Paths on the host."""
+    """What a guest boots from: a kernel with its ramdisk, a root disk, or both. Paths on the host.
+
+    `base` is what the disk stands on, a qcow2 file as the disk is one.
+    """
 
     kernel: str = ""
     ramdisk: str = ""
     disk: str = ""
-    disk_format: str = "qcow2"
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +149,15 @@ def _devices(devices: Element, guest: Guest, boot: Boot, place: Place) -> None:
     if boot.disk:
         disk = SubElement(devices, "disk", {"type": "file", "device": "disk"})
         # `none` keeps nothing in the host's cache that the other end of a migration could not see.
-        SubElement(
-            disk, "driver", {"name": "qemu", "type": boot.disk_format, "cache": "none", "discard": "unmap"}
-        )
+        SubElement(disk, "driver", {"name": "qemu", "type": "qcow2", "cache": "none", "discard": "unmap"})
         SubElement(disk, "source", {"file": boot.disk})
+        # Said to its end, so that no file is asked what it stands on: a guest may have written the answer.
+        below = disk
+        if boot.base:
+            below = SubElement(disk, "backingStore", {"type": "file"})
+            SubElement(below, "format", {"type": "qcow2"})
+            SubElement(below, "source", {"file": boot.base})
+        SubElement(below, "backingStore")
         SubElement(disk, "target", {"dev": "vda", "bus": "virtio"})
     if place.bridge:
         card = SubElement(devices, "interface", {"type": "bridge"})

@@ -125,7 +125,11 @@ class Domains:
         await self.on(key, _power_off)
 
     async def make_home(self, key: GuestKey) -> None:
-        await asyncio.to_thread(lambda: self.home(key).mkdir(parents=True, exist_ok=True, mode=0o700))
+        await asyncio.to_thread(lambda: self._make_home(self.home(key)))
+
+    def _make_home(self, home: Path) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o711)  # QEMU, which is somebody else, opens its files by their names
 
     async def read_console(self, key: GuestKey) -> bytes:
         """The last of what the guest wrote, on this host and before it came here."""

@@ -7,7 +7,7 @@ disagree. Domains that are not of this cloud are neither listed nor touched.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.errors import Fault, Kind
 from mallee.nc.driver import Capabilities, Found, HandedOver, Steering, Wire
 from mallee.nc.drivers.libvirt.connection import Daemon
-from mallee.nc.drivers.libvirt.domain import Boot, Identity, Shape
+from mallee.nc.drivers.libvirt.disks import Disks
+from mallee.nc.drivers.libvirt.domain import Identity, Shape
 from mallee.nc.drivers.libvirt.domains import Domains, found
 from mallee.nc.drivers.libvirt.making import Making
 from mallee.nc.drivers.libvirt.migration import Destination, News, Source
@@ -57,7 +58,7 @@ class LibvirtDriver:
     Args:
         host: where and how.
         cloud: whose guests are ours.
-        boot: what a guest boots from on this host; makes its root disk when there is none yet.
+        disks: what guests boot from on this host.
         network: where guests are plugged in.
         clock: for what is shown and for waiting.
     """
@@ -66,7 +67,7 @@ class LibvirtDriver:
         self,
         host: Host,
         cloud: str,
-        boot: Callable[[Guest], Awaitable[Boot]],
+        disks: Disks,
         network: Network,
         *,
         clock: Clock,
@@ -78,7 +79,7 @@ class LibvirtDriver:
         self._daemon = Daemon(host.uri, self._on_lifecycle, self._on_monitor)
         self._domains = Domains(self._daemon, cloud, host.folder)
         self._source = Source(self._domains, self._news, clock)
-        self._making = Making(self._domains, host.shape, boot, network)
+        self._making = Making(self._domains, host.shape, disks.boot, network)
         self._destination = Destination(self._domains, self._news, self._making, host.address)
 
     async def open(self) -> None:

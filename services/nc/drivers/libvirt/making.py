@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from mallee.domain.guest import Guest, GuestKey
 from mallee.nc.drivers.libvirt.domain import Boot, Identity, Place, Shape, document
 from mallee.nc.drivers.libvirt.domains import Domains
 from mallee.nc.drivers.libvirt.network import Network
+
+Furnish = Callable[[Guest, Path], Awaitable[Boot]]
+"""(guest, its home) -> what it boots from; what is not in the home yet is put there."""
 
 
 class Making:
@@ -16,7 +20,7 @@ class Making:
     Args:
         domains: of the host.
         shape: of its guests.
-        boot: what a guest boots from on this host; makes its root disk when there is none yet.
+        furnish: puts what a guest boots from into its home.
         network: where guests are plugged in.
     """
 
@@ -24,18 +28,18 @@ class Making:
         self,
         domains: Domains,
         shape: Shape,
-        boot: Callable[[Guest], Awaitable[Boot]],
+        furnish: Furnish,
         network: Network,
     ) -> None:
         self._domains = domains
         self._shape = shape
-        self._boot = boot
+        self._furnish = furnish
         self._network = network
 
     async def document(self, me: Identity, *, incoming: bool = False) -> str:
         """Make ready what the guest stands on, and write its domain."""
-        boot = await self._boot(me.guest)
         await self._domains.make_home(me.key)
+        boot = await self._furnish(me.guest, self._domains.home(me.key))
         tap = await self._network.plug(me.key, me.guest)
         place = Place(str(self._domains.console_path(me.key)), self._network.bridge, tap)
         return document(me, self._shape, boot, place, incoming=incoming)

@@ -1,0 +1,200 @@
+"""Where a tool reads what a stranger has written: it sees its own files, and can reach nothing else.
+
+As root: namespaces of its own for mounts, processes and network, a root folder with the system's
+programs and the files that were handed in, no privilege, bounds on processor, memory and file size.
+Elsewhere the bounds alone, and that is said aloud.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from mallee.kernel.errors import STORAGE_FULL, Fault, Kind
+
+_SPACES: Final = ("--mount", "--net", "--ipc", "--uts", "--pid", "--fork", "--kill-child")
+# The files lie in one folder by their own names, so that one may name another that lies beside it.
+_SCRIPT: Final = """
+set -eu
+root=$1; shift
+mount -t tmpfs -o mode=755,size=1m,nosuid sandbox "$root"
+mkdir "$root/files" "$root/dev"
+: > "$root/dev/null"; mount --bind /dev/null "$root/dev/null"
+for top in usr bin lib lib64; do
+  if [ -L "/$top" ]; then ln -s "$(readlink "/$top")" "$root/$top"
+  elif [ -d "/$top" ]; then mkdir "$root/$top"; mount --bind -o ro "/$top" "$root/$top"; fi
+done
+while [ "$1" != -- ]; do
+  file=${1#?:}; at="$root/files/${file##*/}"; : > "$at"
+  case "$1" in
+    r:*) mount --bind -o ro "$file" "$at" ;;
+    w:*) mount --bind "$file" "$at" ;;
+  esac
+  shift
+done
+shift
+mount -o remount,ro "$root"
+exec chroot "$root" "$@"
+"""
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a tool may use: seconds of a processor, bytes of address space, bytes of a file that it writes."""
+
+    cpu_seconds: int
+    file_bytes: int
+    memory_bytes: int = 2 << 30
+
+    def words(self) -> tuple[str, ...]:
+        """As `prlimit` takes them."""
+        return (
+            f"--cpu={self.cpu_seconds}",
+            f"--as={self.memory_bytes}",
+            f"--fsize={self.file_bytes}",
+            "--core=0",
+            "--nofile=256",
+            "--",
+        )
+
+
+class Sandbox:
+    """Runs one tool at a time or several; keeps nothing."""
+
+    def __init__(self) -> None:
+        self._closed: bool | None = None
+
+    async def run(
+        self,
+        command: Sequence[str | Path],
+        bounds: Bounds,
+        *,
+        reads: Sequence[Path] = (),
+        writes: Sequence[Path] = (),
+    ) -> None:
+        """Run a command to its end.
+
+        Args:
+            command: its program by name; a `Path` among the words is one of the files below.
+            bounds: what it may use.
+            reads: with `writes` all that it sees of the host beside its programs; each is there already,
+                owned by whom the command is to run as, and has a name of its own.
+            writes: what it may change.
+
+        Raises:
+            Fault: NO_CAPACITY `storage-full`; INVALID `tool-refused` with its own last words, or
+                `over-bounds`; UNAVAILABLE `missing-tools`.
+        """
+        with tempfile.TemporaryDirectory(prefix="mallee-sandbox-") as root:
+            words = await self._words(command, bounds, reads, writes, root)
+            code, said = await _run(words)
+        if code:
+            raise _fault(str(command[0]), code, said)
+
+    async def _words(
+        self,
+        command: Sequence[str | Path],
+        bounds: Bounds,
+        reads: Sequence[Path],
+        writes: Sequence[Path],
+        root: str,
+    ) -> list[str]:
+        # If we die, it dies: what it was writing is swept, and must not grow any more.
+        dies_with_us = ("setpriv", "--pdeathsig", "KILL")
+        if not await self._is_closed():
+            return [*dies_with_us, "prlimit", *bounds.words(), *(str(word) for word in command)]
+        owner = (writes or reads)[0].stat()
+        inside = [f"/files/{word.name}" if isinstance(word, Path) else word for word in command]
+        files = [*(f"r:{path}" for path in reads), *(f"w:{path}" for path in writes)]
+        return [
+            *dies_with_us,
+            *("unshare", *_SPACES, "--propagation", "private", "sh", "-c", _SCRIPT, "sh", root),
+            *(*files, "--", "/usr/bin/setpriv"),
+            *(f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups", "--no-new-privs"),
+            *("--inh-caps=-all", "--bounding-set=-all", "/usr/bin/prlimit"),
+            *bounds.words(),
+            *inside,
+        ]
+
+    async def _is_closed(self) -> bool:
+        """Whether this host lets us make namespaces; asked once."""
+        if self._closed is None:
+            code, said = 1, "It needs root."
+            if os.geteuid() == 0:
+                code, said = await _run(["unshare", *_SPACES, "true"])
+            self._closed = code == 0
+            if code:
+                _log.warning(
+                    "tools that open images are bounded, but not shut in",
+                    why=said.strip(),
+                    fix="Run the node controller as root, in a container with CAP_SYS_ADMIN.",
+                )
+        return self._closed
+
+
+async def _run(words: Sequence[str]) -> tuple[int, str]:
+    if shutil.which(words[0]) is None:
+        raise _missing(words[0])
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+    )
+    try:
+        _, said = await process.communicate()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    return process.returncode or 0, said.decode(errors="replace")
+
+
+def _fault(tool: str, code: int, said: str) -> Fault:
+    words = said.strip()[-500:]
+    if "failed to execute" in words:
+        return _missing(tool)
+    if "No space left on device" in words:
+        return Fault(
+            Kind.NO_CAPACITY,
+            "The node's disk is full.",
+            why=words,
+            fix="Make room on it, or start the instance on another node.",
+            code=STORAGE_FULL,
+        )
+    if code < 0 or code >= 128 or "File too large" in words or "Cannot allocate memory" in words:
+        why = words or f"{tool} ended with code {code}."
+        return Fault(
+            Kind.INVALID,
+            "The image takes more than it may to be made ready.",
+            why=why,
+            fix="Make it smaller, or flatten it first.",
+            code="over-bounds",
+        )
+    return Fault(
+        Kind.INVALID,
+        f"{tool} refused.",
+        why=words,
+        fix="Look at the image with `qemu-img check`.",
+        code="tool-refused",
+    )
+
+
+def _missing(tool: str) -> Fault:
+    return Fault(
+        Kind.UNAVAILABLE,
+        f"{tool} is not installed on the node.",
+        fix="apt install qemu-utils util-linux",
+        code="missing-tools",
+    )
