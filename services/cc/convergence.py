@@ -16,7 +16,7 @@ from mallee.cc.db.placements import Placement
 from mallee.cc.ledger import Ledger, Live
 from mallee.cc.placing import Placing, host_number
 from mallee.cc.scheduler.filters import Kind, Question
-from mallee.domain.guest import Cause, Moment, Phase, Power, Resources
+from mallee.domain.guest import Cause, GuestKey, Moment, Phase, Power, Resources
 
 NO_ROOM = "Server.InsufficientInstanceCapacity"
 
@@ -277,7 +277,16 @@ class Convergence:
             self._ledger.inventory.release(_ghost(host, fact))
             return
         self._haunt(host, fact)
-        self._send(host, end_of(row, fact.generation))
+        stays = known and row.phase == Phase.STOPPED
+        self._send(host, rest_of(row) if stays else end_of(row, fact.generation))
+
+    def left_running(self, instance_id: str, host: int, generation: int) -> None:
+        """A migration has come back to this copy. Facts of it were not weighed meanwhile: now they are."""
+        seen = self._ledger.sightings.by_host.get(host, {}).get(GuestKey(instance_id, generation))
+        row = self._rows.get(instance_id)
+        if row is None or seen is not Phase.RUNNING or (row.host, row.generation) == (host, generation):
+            return
+        self._superseded(host, row, GuestFact(instance_id, generation, 0, seen, row.resources))
 
     def _stranger(self, host: int, fact: GuestFact) -> None:
         """Nobody knows it. It stays paused: an empty database is no reason to destroy anything."""
@@ -326,6 +335,11 @@ def order_of(row: Placement) -> Order:
         reboots=row.reboots,
         guest=row.guest,
     )
+
+
+def rest_of(row: Placement) -> Order:
+    """What the node should do where a stopped instance was last."""
+    return Order(row.instance_id, row.left_generation, row.revision, Power.STOPPED, guest=row.guest)
 
 
 def end_of(row: Placement, generation: int) -> Order:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mallee.cc.convergence import GuestFact
 from mallee.cc.db import SAGAS
 from mallee.cc.migration.live import STAGES
 from mallee.cc.migration.record import Asked, Migration
@@ -21,7 +22,7 @@ from tests.sagas.unwinding import (
     assert_unwinds_from_everywhere,
     assert_unwinds_undoing_twice,
 )
-from tests.unit.cc.a_zone import ANode, AZone
+from tests.unit.cc.a_zone import SMALL, ANode, AZone
 
 AWAY = Fault(Kind.UNAVAILABLE, "The node does not answer.")
 FULL, TAKEN = Resources(4, 4096), Resources(3, 3072)
@@ -502,6 +503,23 @@ async def test_the_wish_is_ordered_again_when_the_migration_has_ended(zone: AZon
     await ended(zone, migration)
     await zone.obey()
     assert zone.phase("i-1") is Phase.STOPPED
+
+
+async def test_what_a_migration_leaves_running_is_stopped(zone: AZone) -> None:
+    """A guest that ended while it migrated was resumed by the way back, and nobody weighed that it ran."""
+    gate = zone.nodes[0].gate["stop_and_copy"] = asyncio.Event()
+    migration = await migrate(zone)
+    await until(zone, Stage.STOP_AND_COPY, migration)
+    learn = zone.cc.convergence.learn
+    await learn(0, [GuestFact("i-1", 1, 1, Phase.STOPPED, SMALL)])
+    await zone.wish("i-1", 2, Power.STOPPED)
+    await learn(0, [GuestFact("i-1", 1, 1, Phase.RUNNING, SMALL)])
+    gate.set()
+    await ended(zone, migration)
+    await zone.obey()
+    assert zone.nodes[0].orders[-1].power is Power.STOPPED
+    assert zone.nodes[0].guests == {("i-1", 1): Phase.STOPPED}
+    assert zone.free() == [FULL, FULL]
 
 
 async def test_the_log_of_an_ended_saga_is_forgotten_and_its_migration_is_not(zone: AZone) -> None:

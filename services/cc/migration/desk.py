@@ -267,6 +267,9 @@ class Desk:
         self._touch([migration.instance_id])
         # Whatever was wished meanwhile goes to the place where the instance is now.
         self.convergence.order([migration.instance_id])
+        # Completed, the source has answered that it has nothing; away, it will say everything anew.
+        if migration.state != "completed" and migration.source in self._nodes.attending():
+            self.convergence.left_running(migration.instance_id, migration.source, migration.generation)
         await self.pump()
 
     async def _take_back(self, migration: Migration) -> None:
