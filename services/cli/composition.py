@@ -18,7 +18,7 @@ from mallee.cli.state import StateFolder
 from mallee.kernel.clock import Clock
 from mallee.kernel.config import load
 from mallee.kernel.entropy import Entropy
-from mallee.kernel.rpc import Identity, Transport
+from mallee.kernel.rpc import GrpcTransport, Identity, Transport
 from mallee.kernel.state_folder import own_id
 
 C = TypeVar("C")
@@ -260,6 +260,7 @@ def _nc(post: Post, me: Identity, world: World) -> Service:
         entropy=world.entropy,
         transport=world.transport,
         leases=post.folder / "leases",
+        keys=world.transport.keys if isinstance(world.transport, GrpcTransport) else None,
     )
 
 

@@ -141,7 +141,7 @@ class Authority:
         now = self._clock.now()
         names = [_uri(who.uri), *(x509.DNSName(name) for name in who.dns_names)]
         uses = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, str(who)[:64])])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, who.common_name)])
         issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder(self._certificate.subject, subject, key, x509.random_serial_number())
@@ -216,7 +216,7 @@ class StoredKeys:
     def request(me: Identity) -> tuple[bytes, bytes]:
         """A new key and a signing request for it, both in PEM. The key is kept by `install`."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, str(me)[:64])])
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, me.common_name)])
         request = x509.CertificateSigningRequestBuilder(name).sign(key, hashes.SHA256())
         return _key_pem(key), request.public_bytes(Encoding.PEM)
 

@@ -15,7 +15,7 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.reconcile import Reconciler
-from mallee.kernel.rpc import Channel, Identity, Served, Transport
+from mallee.kernel.rpc import Channel, Identity, Keys, Served, Transport
 from mallee.nc.attendance import Attendance
 from mallee.nc.config import NcConfig
 from mallee.nc.db import MIGRATIONS, metadata
@@ -65,6 +65,7 @@ class NodeController:
         transport: Transport,
         durable: bool = True,
         leases: Path | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self.nodes: dict[str, Node] = {}
         self.knobs = {name: Knobs() for name in config.node_names(me.name)}
@@ -76,6 +77,7 @@ class NodeController:
         self._transport = transport
         self._durable = durable
         self._lease_path = leases
+        self._keys = keys
         self._lease_file: LeaseFile | None = None
         self._boot_id: Callable[[str], str] = str
         self._served: Served | None = None
@@ -115,6 +117,7 @@ class NodeController:
             entropy=self._entropy,
             stack=self._stack,
             objects=ObjectStore(self._reach(self._config.walrus, "walrus")),
+            keys=self._keys,
         )
         for name, driver in drivers.items():
             self.nodes[name] = await self._node(name, driver, graveyard)

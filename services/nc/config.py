@@ -43,6 +43,9 @@ class NcConfig:
         network_peers: the addresses of the other hosts of a flat network.
         host_vcpus: what real guests may have together; 0 for as many as the host has processors.
         migration_host: where other nodes' hypervisors reach this host; empty for the host of `address`.
+        migration_tls: guests cross between hosts encrypted, and both hosts prove who they are; a node
+            without it and one with it do not exchange guests.
+        migration_keys: a folder in which QEMU may read: where its key lies while it reads it.
     """
 
     zone: str = "local-1a"
@@ -72,6 +75,8 @@ class NcConfig:
     network_peers: tuple[str, ...] = ()
     host_vcpus: int = 0
     migration_host: str = ""
+    migration_tls: bool = True
+    migration_keys: str = "/etc/pki/qemu"
 
     def __post_init__(self) -> None:
         if self.hypervisor not in {"fake", "libvirt"}:

@@ -101,10 +101,17 @@ class Driver(Protocol):
     async def console(self, instance_id: str) -> bytes:
         """The last 64 KiB that the guest wrote."""
 
-    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> str:
+    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str, sender: str = "") -> str:
         """An empty paused guest for a migration to fill; again for the same migration: empty again.
 
-        Returns where this hypervisor takes the pages itself, in its own words; '' when they come by the wire.
+        Args:
+            key: of the copy.
+            guest: to be made.
+            migration_id: whose copy it is.
+            sender: the node that may fill it.
+
+        Returns:
+            Where this hypervisor takes the pages itself, in its own words; '' when they come by the wire.
         """
 
     async def receive(
@@ -123,8 +130,11 @@ class Driver(Protocol):
         limits: Limits,
         steer: Steering,
         landing: str = "",
+        receiver: str = "",
     ) -> AsyncGenerator[Round | str, None]:
-        """Stage 2: a Round per pass, and at last the reason why the copying stopped. `landing` is of `prepare`.
+        """Stage 2: a Round per pass, and at last the reason why the copying stopped.
+
+        `landing` is of `prepare`, and `receiver` the node controller that must answer there.
 
         Closed or failed before its reason, it ends the copying, and the guest runs on as if nothing
         had been; after its reason the wire stays open for `stop_and_copy`.

@@ -80,7 +80,9 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
     async def Prepare(self, request: node_pb2.PrepareRequest, context: Any) -> node_pb2.PrepareResponse:
         to = request.subject
         migrations = self._nodes.of(to.node).migrations
-        ticket, landing = await migrations.prepare(key_of(to), to.migration_id, guest_of(request.guest))
+        ticket, landing = await migrations.prepare(
+            key_of(to), to.migration_id, guest_of(request.guest), request.source_node
+        )
         return node_pb2.PrepareResponse(address=self._address(), ticket=ticket, landing=landing)
 
     async def PreCopy(
@@ -102,6 +104,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
             ),
             _limits(request),
             request.landing,
+            request.destination_service,
         )
         memory = next((f.resources.memory_mib for f in node.guests.facts() if f.key == key_of(of)), 0)
         try:

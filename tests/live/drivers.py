@@ -13,6 +13,7 @@ from typing import TypeVar
 from mallee.cli.lab import Host
 from mallee.domain.guest import Guest, GuestKey
 from mallee.kernel.clock import SystemClock
+from mallee.nc.drivers.libvirt.confidence import Confidence
 from mallee.nc.drivers.libvirt.disks import Disks
 from mallee.nc.drivers.libvirt.domain import Boot, Shape
 from mallee.nc.drivers.libvirt.driver import Host as HostOptions
@@ -40,10 +41,13 @@ class RealNodes:
     here: LibvirtDriver
     there: LibvirtDriver
 
-    def __init__(self, hosts: Sequence[Host], folder: Path) -> None:
+    def __init__(
+        self, hosts: Sequence[Host], folder: Path, confidence: Sequence[Confidence | None] = (None, None)
+    ) -> None:
         self._hosts = hosts
         self._folder = folder
         self.store = PretendStore()
+        self._confidence = confidence
 
     async def open(self) -> None:
         disks = await self._disks()
@@ -54,8 +58,9 @@ class RealNodes:
                 disks,
                 NoNetwork(),
                 clock=SystemClock(),
+                confidence=confidence,
             )
-            for host in self._hosts
+            for host, confidence in zip(self._hosts, self._confidence, strict=True)
         ]
         await self.here.open()
         await self.there.open()

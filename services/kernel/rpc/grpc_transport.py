@@ -61,7 +61,7 @@ class GrpcTransport:
     """Mutual TLS with the keys of this process's services; see `Transport` for the contract."""
 
     def __init__(self, keys: Keys) -> None:
-        self._keys = keys
+        self.keys = keys
 
     async def serve(
         self,
@@ -96,7 +96,7 @@ class GrpcTransport:
         self, me: Identity, address: str, *, expect: Identity | str, own_connection: bool = False
     ) -> Channel:
         expected = f"{expect}.{me.cloud}" if isinstance(expect, str) else expect.dns_names[1]
-        line = _Line(self._keys, me, _target(address), _options(expected, own_connection=own_connection))
+        line = _Line(self.keys, me, _target(address), _options(expected, own_connection=own_connection))
         return GuardedChannel(address, line.current, line.close)
 
     def connect_with_ca(self, ca_pem: bytes, address: str, *, expect: str) -> Channel:
@@ -107,12 +107,12 @@ class GrpcTransport:
         return GuardedChannel(address, lambda: raw, raw.close)
 
     def _server_side(self, me: Identity, *, client_certificates: bool) -> grpc.ServerCredentials:
-        shown = self._keys.current(me)
+        shown = self.keys.current(me)
 
         def renewed() -> Any:
             # gRPC asks before each handshake, so a renewed certificate serves without a restart.
             nonlocal shown
-            latest = self._keys.current(me)
+            latest = self.keys.current(me)
             if latest is shown:
                 return None  # no change
             shown = latest
@@ -160,7 +160,7 @@ class _Line:
     """
 
     def __init__(self, keys: Keys, me: Identity, address: str, options: list[tuple[str, Any]]) -> None:
-        self._keys = keys
+        self.keys = keys
         self._me = me
         self._address = address
         self._options = options
@@ -168,7 +168,7 @@ class _Line:
         self._raw: list[aio.Channel] = []
 
     def current(self) -> aio.Channel:
-        latest = self._keys.current(self._me)
+        latest = self.keys.current(self._me)
         if latest is not self._shown:
             self._shown = latest
             proof = grpc.ssl_channel_credentials(latest.authority, latest.key, latest.certificate)

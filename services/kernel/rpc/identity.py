@@ -52,6 +52,11 @@ class Identity:
         """The names a client may check this server by: by its role, and by itself."""
         return f"{self.role}.{self.cloud}", f"{self.name}.{self.role}.{self.cloud}"
 
+    @property
+    def common_name(self) -> str:
+        """The subject of its certificate, as long as X.509 lets it be."""
+        return str(self)[:64]
+
     @classmethod
     def parse(cls, uri: str) -> Identity:
         """The identity that a SPIFFE ID names.

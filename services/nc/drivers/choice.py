@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
-from mallee.kernel.rpc import Identity
+from mallee.kernel.rpc import Identity, Keys
 from mallee.nc.config import NcConfig
 from mallee.nc.db.fakes import FakeStore
 from mallee.nc.driver import Driver
@@ -38,14 +39,16 @@ async def open_drivers(
     entropy: Entropy,
     stack: AsyncExitStack,
     objects: Objects,
+    keys: Keys | None = None,
 ) -> tuple[Mapping[str, Driver], BootId]:
-    """A driver for each node, open; `stack` closes them.
+    """A driver for each node, open; `stack` closes them. `keys` are those of the node controller.
 
     Raises:
         Fault: UNAVAILABLE when the hypervisor does not answer; INVALID when its library is missing.
     """
     if config.hypervisor == "libvirt":
-        return {me.name: await _libvirt(config, me, clock, entropy, stack, objects)}, _hosts_boot_id
+        driver = await _libvirt(config, me, clock, entropy, stack, objects, keys)
+        return {me.name: driver}, _hosts_boot_id
     store = FakeStore(db)
     stack.push_async_callback(store.settle)
     found = await store.load()
@@ -68,8 +71,10 @@ async def _libvirt(
     entropy: Entropy,
     stack: AsyncExitStack,
     objects: Objects,
+    keys: Keys | None,
 ) -> Driver:
     try:
+        from mallee.nc.drivers.libvirt.confidence import Confidence
         from mallee.nc.drivers.libvirt.disks import Disks
         from mallee.nc.drivers.libvirt.driver import Host, LibvirtDriver
         from mallee.nc.drivers.libvirt.host import shape_of
@@ -102,7 +107,18 @@ async def _libvirt(
             config.bridge, address, config.network_peers, _run_folder(me, guests), metadata
         )
         stack.push_async_callback(flat.let_go)
-    driver = LibvirtDriver(host, me.cloud, disks, network, clock=clock)
+    confidence = None
+    if config.migration_tls:
+        if keys is None:
+            raise Fault(
+                Kind.INVALID,
+                "This node cannot send guests to others in confidence.",
+                why="It has no certificate.",
+                fix="Join the cloud, or send memory in the clear: migration_tls = false in [nc].",
+                code="no-certificate",
+            )
+        confidence = Confidence(me, partial(keys.current, me), Path(config.migration_keys))
+    driver = LibvirtDriver(host, me.cloud, disks, network, clock=clock, confidence=confidence)
     await driver.open()
     stack.push_async_callback(driver.close)
     return driver

@@ -172,7 +172,13 @@ class FakeDriver:
             raise Fault(Kind.NOT_FOUND, f"No guest of {instance_id} is here.", code="no-such-guest")
         return console(row.guest, row.boots, "reboot: Power down" if row.phase is Phase.STOPPED else "")
 
-    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> str:
+    async def prepare(
+        self,
+        key: GuestKey,
+        guest: Guest,
+        migration_id: str,
+        sender: str = "",  # noqa: ARG002 - its ticket says who may
+    ) -> str:
         self._need_room(guest)
         await self.knobs.meet("prepare", guest.tags, self._clock)
         await self._receiver.prepare(key, guest, migration_id)
@@ -194,6 +200,7 @@ class FakeDriver:
         limits: Limits,
         steer: Steering,
         landing: str = "",  # noqa: ARG002 - pretend pages come by the wire
+        receiver: str = "",  # noqa: ARG002 - which knows whom it reaches
     ) -> AsyncGenerator[Round | str, None]:
         await self.knobs.meet("pre_copy", self._guests.need(key).guest.tags, self._clock)
         async with aclosing(self._sender.pre_copy(key, migration_id, wire, limits, steer)) as words:

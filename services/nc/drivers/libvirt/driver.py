@@ -20,12 +20,13 @@ from mallee.domain.migration import Limits, Round
 from mallee.kernel.clock import Clock
 from mallee.kernel.errors import Fault, Kind
 from mallee.nc.driver import Capabilities, Found, HandedOver, Steering, Wire
+from mallee.nc.drivers.libvirt.confidence import Confidence
 from mallee.nc.drivers.libvirt.connection import Daemon
 from mallee.nc.drivers.libvirt.disks import Disks
 from mallee.nc.drivers.libvirt.domain import Identity, Shape
 from mallee.nc.drivers.libvirt.domains import Domains, found
 from mallee.nc.drivers.libvirt.making import Making
-from mallee.nc.drivers.libvirt.migration import Destination, News, Source
+from mallee.nc.drivers.libvirt.migration import Destination, News, Source, Way
 from mallee.nc.drivers.libvirt.network import Network
 
 _OVERHEAD_MIB: Final = 512  # of the host's memory, for itself
@@ -61,6 +62,7 @@ class LibvirtDriver:
         disks: what guests boot from on this host.
         network: where guests are plugged in.
         clock: for what is shown and for waiting.
+        confidence: by which its QEMUs and other nodes' know each other; None to send memory in the clear.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class LibvirtDriver:
         network: Network,
         *,
         clock: Clock,
+        confidence: Confidence | None = None,
     ) -> None:
         self._host = host
         self._clock = clock
@@ -78,9 +81,9 @@ class LibvirtDriver:
         self._ended: asyncio.Queue[str] = asyncio.Queue()
         self._daemon = Daemon(host.uri, self._on_lifecycle, self._on_monitor)
         self._domains = Domains(self._daemon, cloud, host.folder)
-        self._source = Source(self._domains, self._news, clock)
+        self._source = Source(self._domains, self._news, clock, confidence)
         self._making = Making(self._domains, host.shape, disks.boot, network)
-        self._destination = Destination(self._domains, self._news, self._making, host.address)
+        self._destination = Destination(self._domains, self._news, self._making, host.address, confidence)
 
     async def open(self) -> None:
         """Connect; half a copy is dropped, copying that nobody follows ends, and what came here is kept."""
@@ -200,9 +203,9 @@ class LibvirtDriver:
             raise Fault(Kind.NOT_FOUND, f"No guest of {instance_id} is here.", code="no-such-guest")
         return await self._domains.read_console(max(keys))
 
-    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> str:
+    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str, sender: str = "") -> str:
         await self._need_room(guest)
-        return await self._destination.prepare(key, guest, migration_id)
+        return await self._destination.prepare(key, guest, migration_id, sender)
 
     async def receive(
         self, key: GuestKey, round_number: int, numbers: bytes, contents: bytes, cpu_state: bytes
@@ -225,8 +228,10 @@ class LibvirtDriver:
         limits: Limits,
         steer: Steering,
         landing: str = "",
+        receiver: str = "",
     ) -> AsyncGenerator[Round | str, None]:
-        async with aclosing(self._source.pre_copy(key, migration_id, wire, limits, steer, landing)) as words:
+        way = Way(wire, landing, receiver)
+        async with aclosing(self._source.pre_copy(key, migration_id, way, limits, steer)) as words:
             async for word in words:
                 yield word
 

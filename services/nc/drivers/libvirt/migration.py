@@ -24,6 +24,7 @@ from mallee.kernel.errors import Fault, Kind
 from mallee.nc.driver import HandedOver, Steering, Wire
 from mallee.nc.drivers import pre_copy
 from mallee.nc.drivers.libvirt import monitor
+from mallee.nc.drivers.libvirt.confidence import Confidence
 from mallee.nc.drivers.libvirt.domain import Identity
 from mallee.nc.drivers.libvirt.domains import Domains, Seen
 from mallee.nc.drivers.libvirt.making import Making
@@ -43,6 +44,28 @@ class _State(msgspec.Struct, array_like=True):
     ram_bytes: int
     reboots: int
     console: bytes
+
+
+class Landing(msgspec.Struct, omit_defaults=True):
+    """Where a copy waits to be filled, as its QEMU says it and the sender's hears it."""
+
+    uri: str
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a guest gets to its copy.
+
+    Args:
+        wire: for what crosses beside the memory.
+        landing: what the destination's `prepare` has said.
+        receiver: the node controller that must answer there.
+    """
+
+    wire: Wire
+    landing: str
+    receiver: str
 
 
 @dataclass(slots=True)
@@ -81,8 +104,11 @@ class News:
 class Source:
     """Stages 2 and 3."""
 
-    def __init__(self, domains: Domains, news: News, clock: Clock) -> None:
+    def __init__(
+        self, domains: Domains, news: News, clock: Clock, confidence: Confidence | None = None
+    ) -> None:
         self._domains = domains
+        self._confidence = confidence
         self._news = news
         self._clock = clock
         self._outgoing: dict[GuestKey, _Outgoing] = {}
@@ -91,21 +117,21 @@ class Source:
         self,
         key: GuestKey,
         migration_id: str,
-        wire: Wire,
+        way: Way,
         limits: Limits,
         steer: Steering,
-        landing: str,
     ) -> AsyncGenerator[Round | str, None]:
+        landing = self._landing(way)
         await self.end_copying(key)  # of an earlier try, which may have the guest held for its switch
         seen = await self._domains.need(key)
         if seen.phase is not Phase.RUNNING:
             raise _conflict(
                 f"{key.instance_id} is {seen.phase}.", "Only a running guest is pre-copied.", "not-running"
             )
-        out = self._outgoing[key] = _Outgoing(migration_id, wire, steer, began=self._clock.monotonic())
+        out = self._outgoing[key] = _Outgoing(migration_id, way.wire, steer, began=self._clock.monotonic())
         complete = False
         try:
-            await self._domains.on(key, lambda domain: _begin(domain, landing, limits))
+            await self._domains.on(key, lambda d: self._begin(d, landing, way.receiver, limits))
             async for word in self._passes(key, out, limits, seen.me.guest):
                 complete = isinstance(word, str)
                 yield word
@@ -113,6 +139,34 @@ class Source:
             if not complete and self._outgoing.get(key) is out:
                 self._outgoing.pop(key)
                 await self.end_copying(key)
+
+    def _landing(self, way: Way) -> Landing:
+        try:
+            landing = msgspec.json.decode(way.landing, type=Landing)
+        except msgspec.MsgspecError as error:
+            raise Fault(
+                Kind.INVALID, "Where the copy waits was not understood.", why=str(error), code="bad-landing"
+            ) from error
+        if landing.tls is not (self._confidence is not None):
+            raise _conflict(
+                "The two nodes do not agree on how guests cross.",
+                "The destination takes them only encrypted."
+                if landing.tls
+                else "The destination takes them in the clear, and this node sends none so.",
+                "encryption-mismatch",
+            )
+        return landing
+
+    def _begin(self, domain: Any, landing: Landing, receiver: str, limits: Limits) -> None:
+        monitor.set_capabilities(
+            domain, events=True, pause_before_switchover=True, auto_converge=limits.auto_converge
+        )
+        monitor.set_parameters(
+            domain, downtime_limit=_SMALLEST_LIMIT_MS, max_bandwidth=_bytes_a_second(limits.bandwidth_mbps)
+        )
+        if self._confidence is not None:
+            self._confidence.reach(domain, receiver)
+        monitor.execute(domain, "migrate", {"uri": landing.uri})
 
     async def _passes(
         self, key: GuestKey, out: _Outgoing, limits: Limits, guest: Guest
@@ -259,15 +313,24 @@ class Destination:
     Args:
         making: what makes guests here.
         address: where other hosts reach this one's QEMUs.
+        confidence: by which senders prove themselves.
     """
 
-    def __init__(self, domains: Domains, news: News, making: Making, address: str) -> None:
+    def __init__(
+        self,
+        domains: Domains,
+        news: News,
+        making: Making,
+        address: str,
+        confidence: Confidence | None = None,
+    ) -> None:
         self._domains = domains
         self._news = news
         self._making = making
         self._address = address
+        self._confidence = confidence
 
-    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str) -> str:
+    async def prepare(self, key: GuestKey, guest: Guest, migration_id: str, sender: str) -> str:
         """A paused QEMU that waits to be filled; returns where it does."""
         seen = await self._domains.get(key)
         if seen is not None and (seen.phase is not Phase.INCOMING or seen.me.incoming != migration_id):
@@ -276,17 +339,20 @@ class Destination:
         me = Identity(cloud=self._domains.cloud, key=key, guest=guest, incoming=migration_id)
         try:
             text = await self._making.document(me, incoming=True)
-            return await self._domains.daemon.call(lambda c: self._listen(c, text))
+            return await self._domains.daemon.call(lambda c: self._listen(c, text, sender))
         except BaseException:
             await self._making.unmake(key)
             raise
 
-    def _listen(self, connection: Any, text: str) -> str:
+    def _listen(self, connection: Any, text: str, sender: str) -> str:
         domain = connection.createXML(text, libvirt.VIR_DOMAIN_START_PAUSED)
         monitor.set_capabilities(domain, events=True, late_block_activate=True)
+        if self._confidence is not None:
+            self._confidence.listen(domain, sender)
         monitor.execute(domain, "migrate-incoming", {"uri": f"tcp:{self._address}:0"})
         [where] = monitor.migration(domain)["socket-address"]
-        return f"tcp:{self._address}:{where['port']}"
+        landing = Landing(f"tcp:{self._address}:{where['port']}", self._confidence is not None)
+        return msgspec.json.encode(landing).decode()
 
     async def receive(self, key: GuestKey, state: bytes) -> str:
         """The source has sent all: wait until QEMU has taken all, and remember that it is whole."""
@@ -330,16 +396,6 @@ class Destination:
         """Define what only runs, as a guest that boots by itself the next time."""
         text = await self._making.document(seen.me)
         await self._domains.daemon.call(lambda c: c.defineXML(text))
-
-
-def _begin(domain: Any, landing: str, limits: Limits) -> None:
-    monitor.set_capabilities(
-        domain, events=True, pause_before_switchover=True, auto_converge=limits.auto_converge
-    )
-    monitor.set_parameters(
-        domain, downtime_limit=_SMALLEST_LIMIT_MS, max_bandwidth=_bytes_a_second(limits.bandwidth_mbps)
-    )
-    monitor.execute(domain, "migrate", {"uri": landing})
 
 
 def _go_on(domain: Any) -> monitor.Json:

@@ -52,11 +52,18 @@ def set_capabilities(domain: Any, **wanted: bool) -> None:
     execute(domain, "migrate-set-capabilities", {"capabilities": listed})
 
 
-def set_parameters(domain: Any, **wanted: int) -> None:
+def set_parameters(domain: Any, **wanted: int | str) -> None:
     """Set parameters of migrations; underscores stand for dashes."""
-    execute(
-        domain, "migrate-set-parameters", {name.replace("_", "-"): value for name, value in wanted.items()}
-    )
+    execute(domain, "migrate-set-parameters", _dashed(wanted))
+
+
+def add_object(domain: Any, kind: str, name: str, **properties: int | str) -> None:
+    """Make an object of QEMU's; underscores stand for dashes."""
+    execute(domain, "object-add", {"qom-type": kind, "id": name} | _dashed(properties))
+
+
+def _dashed(words: dict[str, int | str]) -> Json:
+    return {name.replace("_", "-"): value for name, value in words.items()}
 
 
 def is_paused(domain: Any) -> bool:
