@@ -243,7 +243,8 @@ class StoredKeys:
 
     def _find(self, me: Identity) -> _Held:
         held = self._held.get(me)
-        if held is None:
+        # Who renews them may have an object of his own for the same folder.
+        if held is None or self._clock.now() >= held.renew_at:
             file = self._file(me)
             if not file.exists():
                 raise Fault(
@@ -252,7 +253,9 @@ class StoredKeys:
                     fix="Join the cloud with a token: `mallee node join TOKEN`.",
                     code="not-joined",
                 )
-            held = self._held[me] = _hold(msgspec.msgpack.decode(file.read_bytes(), type=Credentials))
+            kept = msgspec.msgpack.decode(file.read_bytes(), type=Credentials)
+            if held is None or held.credentials != kept:
+                held = self._held[me] = _hold(kept)
         return held
 
     def _file(self, me: Identity) -> Path:

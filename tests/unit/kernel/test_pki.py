@@ -173,6 +173,21 @@ async def test_stored_keys_survive_a_restart_and_say_when_they_are_due(
     assert not again.due(NC)
 
 
+async def test_what_another_has_renewed_in_the_same_folder_is_found(
+    authority: Authority, clock: ManualClock, tmp_path: Path
+) -> None:
+    """A node's transport and whoever renews its certificate: the transport went on with what had expired."""
+    used, renewing = StoredKeys(tmp_path, clock), StoredKeys(tmp_path, clock)
+    renewing.install(NC, joined(authority, renewing))
+    first = used.current(NC)
+    await clock.advance(LEAF_LIFE.total_seconds() * 0.51)
+    assert used.current(NC) is first
+    renewing.install(NC, joined(authority, renewing))
+
+    assert used.current(NC) == renewing.current(NC) != first
+    assert used.current(NC) is used.current(NC)
+
+
 def test_a_service_that_has_not_joined(clock: ManualClock, tmp_path: Path) -> None:
     with pytest.raises(Fault) as caught:
         StoredKeys(tmp_path, clock).current(NC)
