@@ -91,13 +91,13 @@ class Host:
         with (self.folder / "daemons.log").open("ab") as log_file:
             # To a file: a daemon keeps its standard output for ever, and a pipe would be waited for.
             _run("ip", "netns", "exec", self.netns, *private, log=log_file)
-        _await(lambda: _answers(self.uri), f"the libvirt daemon of {self.netns}")
+        until(lambda: _answers(self.uri), f"the libvirt daemon of {self.netns}")
 
     def kill_daemon(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End its libvirt daemon; guests go on."""
         pid = self.daemon_pid()
         os.kill(pid, how)
-        _await(lambda: not _lives(pid), f"the end of process {pid}")
+        until(lambda: not _lives(pid), f"the end of process {pid}")
         (self.folder / "libvirtd.pid").unlink(missing_ok=True)
 
 
@@ -163,7 +163,7 @@ def _end_processes(host: Host) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    _await(lambda: not any(_lives(pid) for pid in pids), f"the end of the processes of {host.netns}")
+    until(lambda: not any(_lives(pid) for pid in pids), f"the end of the processes of {host.netns}")
 
 
 def _answers(uri: str) -> bool:
@@ -177,12 +177,13 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def _await(condition: Callable[[], bool], what: str) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = _PATIENCE) -> None:
+    """Wait for a condition. Raises TimeoutError, which says what did not come."""
     clock, pause = SystemClock(), threading.Event()
-    until = clock.monotonic() + _PATIENCE
+    end = clock.monotonic() + seconds
     while not condition():
-        if clock.monotonic() > until:
-            raise TimeoutError(f"{what} did not come within {_PATIENCE:.0f} s")
+        if clock.monotonic() > end:
+            raise TimeoutError(f"{what} did not come within {seconds:.0f} s")
         pause.wait(0.02)
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mallee.cli.output import Format
+
+
+class Hypervisor(StrEnum):
+    """The value of `--hypervisor`."""
+
+    FAKE = "fake"
+    LIBVIRT = "libvirt"
+
 
 State = Annotated[
     Path | None,

@@ -80,7 +80,11 @@ class Story:
                 KeyName=key,
                 TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
             )["Instances"]
-        ids = [instance["InstanceId"] for instance in made]
+        with self._ended_with_the_story([instance["InstanceId"] for instance in made]) as ids:
+            yield ids
+
+    @contextmanager
+    def _ended_with_the_story(self, ids: list[str]) -> Iterator[list[str]]:
         try:
             yield ids
         finally:

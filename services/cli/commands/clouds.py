@@ -16,6 +16,7 @@ import typer
 
 from mallee import __version__
 from mallee.cli import options
+from mallee.cli.options import Hypervisor
 from mallee.cli.output import tell
 from mallee.cli.state import StateFolder
 from mallee.kernel.errors import Fault, Kind
@@ -28,13 +29,6 @@ ENDS_WITHIN = 30.0  # seconds, a cloud that was told to end
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="mallee.toml, a section per service.")
 ]
-
-
-class Hypervisor(StrEnum):
-    """The value of `--hypervisor`."""
-
-    FAKE = "fake"
-    LIBVIRT = "libvirt"
 
 
 class Role(StrEnum):

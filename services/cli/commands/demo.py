@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mallee import __version__
 from mallee.cli import options
+from mallee.cli.options import Hypervisor
 from mallee.cli.output import tell
 from mallee.kernel.errors import Fault, Kind
 
@@ -25,6 +28,10 @@ def register(app: typer.Typer) -> None:
 def demo(
     state: options.State = None,
     port: Annotated[int, typer.Option(help="Of the EC2 endpoint; 0 picks a free one.")] = 0,
+    hypervisor: Annotated[
+        Hypervisor,
+        typer.Option(help="libvirt: one real guest on two hosts, which are made on this machine as root."),
+    ] = Hypervisor.FAKE,
     *,
     stop: Annotated[bool, typer.Option("--stop", help="End the cloud with the story.")] = False,
 ) -> None:
@@ -35,6 +42,10 @@ def demo(
     from mallee.cli.state import StateFolder
     from mallee.cli.story import Story
     from mallee.kernel.clock import SystemClock
+
+    if hypervisor is Hypervisor.LIBVIRT:
+        _with_a_real_guest()
+        return
 
     folder = StateFolder.find(state)
     clock = SystemClock()
@@ -60,6 +71,33 @@ def demo(
             end(folder)
     if not stop:
         _what_next(folder, asked=state is not None)
+
+
+def _with_a_real_guest() -> None:
+    """On hosts that end with the story: all that it makes is in one folder, which goes too."""
+    from mallee.cli.client import Cloud
+    from mallee.cli.commands.migrations import follow
+    from mallee.cli.laboratory import laboratory
+    from mallee.cli.real_story import RealStory
+    from mallee.cli.state import StateFolder
+    from mallee.kernel.clock import SystemClock
+
+    clock = SystemClock()
+    began = clock.monotonic()
+    with TemporaryDirectory(prefix="mallee-demo-") as name:
+        folder = StateFolder(Path(name))
+        folder.make()
+        with laboratory(folder, 2, tell) as lab:
+            tell(
+                f"Mallee {__version__}  2 hosts with a libvirt daemon each  ({clock.monotonic() - began:.1f} s)"
+            )
+            cloud = Cloud(lab.access)
+
+            def watch(migration: str) -> dict[str, Any]:
+                return asyncio.run(follow(cloud, migration, seconds=300))
+
+            RealStory(lab, clock, tell, watch, Path(name) / "key").run()
+    tell("The hosts and everything on them are gone. On machines of your own: docs/real-guests.md")
 
 
 def running(folder: StateFolder) -> Access | None:
