@@ -164,6 +164,7 @@ class ClusterClient:
         self.zone = zone
         self._state: pb.ZoneFact | None = None
         self._hung: asyncio.Task[None] | None = None  # listens for a sign of life
+        self._taking: asyncio.Future[Sequence[str]] | None = None  # the facts that are being written
         self._stub: Any = ClusterServiceStub(channel)
         self._placer = Conversation[pb.PlaceInTurnRequest, pb.PlaceInTurnResponse](
             f"placing in {zone}", self._stub.PlaceInTurn
@@ -405,6 +406,8 @@ class ClusterClient:
 
     async def _follow(self) -> None:
         queue: asyncio.Queue[pb.InstanceFact | _End] = asyncio.Queue()
+        if self._taking is not None:  # what the last stream brought counts before another is compared with it
+            await asyncio.wait((self._taking,))
         async with asyncio.TaskGroup() as tasks:
             taking = tasks.create_task(self._take(queue))
             await self._read(queue)
@@ -445,8 +448,17 @@ class ClusterClient:
                 if queue.empty() or len(facts) >= BATCH:
                     break
                 item = queue.get_nowait()
-            if facts and (renewed := await self._sink.take(facts)):
-                self.hint(renewed)
+            if facts:
+                self._taking = asyncio.ensure_future(self._sink.take(facts))
+                self._taking.add_done_callback(_heard)
+                if renewed := await asyncio.shield(self._taking):
+                    self.hint(renewed)
             if end is not None:
                 await self._sink.compare(self.zone, end.known)
                 self.tell_all()
+
+
+def _heard(taking: asyncio.Future[Sequence[str]]) -> None:
+    """If nobody waits for it any more, the next stream brings everything again."""
+    if not taking.cancelled():
+        taking.exception()

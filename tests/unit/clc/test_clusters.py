@@ -266,6 +266,29 @@ async def test_a_gap_is_a_new_beginning(zone: Zone) -> None:
     await zone.until(lambda: zone.controller.watchers == 2)
 
 
+async def test_what_a_stream_brought_is_written_before_the_next_one_begins(
+    zone: Zone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow disk wrote the old word after the new one had been compared with what was there before."""
+    (instance_id,) = await zone.pretend.run()
+    row = await zone.pretend.row(instance_id)
+    take, gate = zone.pretend.facts.take, asyncio.Event()
+
+    async def slowly(facts: Any) -> Any:
+        await gate.wait()
+        return await take(facts)
+
+    monkeypatch.setattr(zone.pretend.facts, "take", slowly)
+    zone.say(facts=[zone.pretend.fact(row, reachable=False)])
+    await zone.clock.settle()
+    zone.controller.news.put_nowait(None)
+    await zone.clock.advance(5)
+    assert zone.controller.watchers == 1
+    gate.set()
+    await zone.until(lambda: zone.controller.watchers == 2)
+    assert not (await zone.pretend.row(instance_id)).reachable
+
+
 async def test_after_a_reconnect_everything_unsettled_is_told_again(zone: Zone) -> None:
     (one,) = await zone.pretend.run(Placement={"AvailabilityZone": ZONE})
     zone.say(snapshot=True, snapshot_end=True)
