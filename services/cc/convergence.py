@@ -74,7 +74,7 @@ class Convergence:
         gone: whether a node's guests are known to be paused for good (its lease lapsed long ago).
         touch: an instance's passing state changed.
         wants_out: ends the instance's migration before its commit point, if it has one.
-        in_transit: whether this copy, on this node, belongs to an open migration.
+        in_transit: under which name room is booked for this copy on this node, if it belongs to an open migration.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Convergence:
         gone: Callable[[int], bool],
         touch: Callable[[Sequence[str]], None],
         wants_out: Callable[[str], None],
-        in_transit: Callable[[str, int, int], bool],
+        in_transit: Callable[[str, int, int], str | None],
         stays: Callable[[bytes], bool] = lambda _guest: False,
     ) -> None:
         self._ledger = ledger
@@ -196,7 +196,7 @@ class Convergence:
                 continue
             if (
                 row.pinned >= 0
-                or self._in_transit(instance_id, host, row.generation)
+                or self._in_transit(instance_id, host, row.generation) is not None
                 or self._stays(row.guest)
             ):
                 continue
@@ -240,8 +240,13 @@ class Convergence:
             return False
         if row.host == host and row.generation == fact.generation:
             return self._current(row, fact)
-        if not self._in_transit(fact.instance_id, host, fact.generation):
+        booked = self._in_transit(fact.instance_id, host, fact.generation)
+        if booked is None:
             self._superseded(host, row, fact)
+        elif fact.phase in _ENDS or not fact.resources.vcpus:
+            self._ledger.inventory.release(_ghost(host, fact))
+        elif booked not in self._ledger.inventory.hosts[host].takers:
+            self._haunt(host, fact)  # its room was given back while its node was away; it is dropped again
         return False
 
     def _current(self, row: Placement, fact: GuestFact) -> bool:

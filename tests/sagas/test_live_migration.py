@@ -286,6 +286,25 @@ async def test_a_destination_that_dies_after_the_commit_point_runs_the_guest_whe
     await at_destination(Scene(zone.cc.desk.saga(), {}, zone))
 
 
+async def test_a_copy_on_a_node_that_came_back_takes_room_until_it_is_dropped(zone: AZone) -> None:
+    """Its room was given back when its node was lost; who was placed there found more than the node holds."""
+    home, away = zone.nodes
+    away.fail = {"verify": AWAY, "abandon": AWAY}
+    home.fail["resume"] = AWAY
+    migration = await migrate(zone)
+    away.line = None
+    await zone.pass_time(60, home)
+    assert zone.free() == [TAKEN, FULL]
+    await zone.dial(away)
+    assert away.inventory()
+    assert zone.free() == [TAKEN, TAKEN]
+    away.fail.clear()
+    home.fail.clear()
+    await ended(zone, migration)
+    await zone.cc.convergence.learn(1, [GuestFact("i-1", 2, 0, Phase.PROVISIONING, Resources(0, 0))])
+    await at_home(Scene(zone.cc.desk.saga(), {}, zone))
+
+
 async def test_a_source_that_dies_with_the_guest_paused_runs_it_when_it_is_back(zone: AZone) -> None:
     home, away = zone.nodes
     away.fail["verify"] = home.fail["resume"] = AWAY

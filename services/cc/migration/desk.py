@@ -195,13 +195,13 @@ class Desk:
         else:
             self._spawn(self._cancel(migration))
 
-    def in_transit(self, instance_id: str, host: int, generation: int) -> bool:
-        """Whether this copy on this node belongs to an open migration."""
+    def in_transit(self, instance_id: str, host: int, generation: int) -> str | None:
+        """Under which name room is booked for this copy on this node, if it belongs to an open migration."""
         m = self.of_instances.get(instance_id)
-        return m is not None and (host, generation) in {
-            (m.source, m.generation),
-            (m.destination, m.destination_generation),
-        }
+        if m is None:
+            return None
+        booked = {(m.source, m.generation): m.outgoing, (m.destination, m.destination_generation): m.incoming}
+        return booked.get((host, generation))
 
     def node_is_back(self, number: int) -> None:
         """Migrations that rest because the node did not answer go on: a guest may be paused until then."""
