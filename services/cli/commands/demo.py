@@ -77,8 +77,8 @@ def _with_a_real_guest() -> None:
     """On hosts that end with the story: all that it makes is in one folder, which goes too."""
     from mallee.cli.client import Cloud
     from mallee.cli.commands.migrations import follow
-    from mallee.cli.laboratory import laboratory
-    from mallee.cli.real_story import RealStory
+    from mallee.cli.lab.laboratory import laboratory
+    from mallee.cli.lab.story import RealStory
     from mallee.cli.state import StateFolder
     from mallee.kernel.clock import SystemClock
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mallee.cli.client import Cloud
 from mallee.cli.lab import until
-from mallee.cli.laboratory import Laboratory
+from mallee.cli.lab.laboratory import Laboratory
 from mallee.cli.story import Story, Tell
 from mallee.kernel.clock import Clock
 from mallee.kernel.errors import Fault, Kind
