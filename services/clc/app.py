@@ -38,6 +38,7 @@ from mallee.clc.cloud import Cloud
 from mallee.clc.clusters import ClusterClient, Clusters
 from mallee.clc.config import ClcConfig
 from mallee.clc.db import METADATA
+from mallee.clc.db.sagas import SAGAS
 from mallee.clc.enrolment import Enrolment, Renewal
 from mallee.clc.facts import Facts
 from mallee.clc.instance_types import InstanceTypes
@@ -48,6 +49,9 @@ from mallee.clc.rendered import Rendered
 from mallee.clc.s3.door import Door
 from mallee.clc.s3.identity import ACCESS as IDENTITY_ACCESS
 from mallee.clc.s3.identity import IdentityEdge
+from mallee.clc.s3.objects import ObjectsClient, ObjectStore
+from mallee.clc.sagas import copy_image, create_image
+from mallee.clc.sagas.making_images import Workshop
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.db.metrics import DatabaseMetrics
@@ -56,6 +60,7 @@ from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.pki import Authority
 from mallee.kernel.reconcile import Reconciler
 from mallee.kernel.rpc import Identity, Transport
+from mallee.kernel.saga.engine import Engine
 from mallee.kernel.secrets_box import SecretsBox
 from mallee.kernel.state_folder import own_id
 from mallee.rpc.common_pb2_grpc import add_IntrospectionServiceServicer_to_server
@@ -126,9 +131,11 @@ class CloudController:
             founded = await bootstrap.found(db, self._config, box, clock=self._clock, entropy=self._entropy)
             bootstrap.keep(founded.first, self._folder)
             clients = await self._clients(db, starting)
+            objects = self._objects(starting)
             taker = await self._serve_enrolment(db, starting)
-            cloud = self.cloud = self._cloud(db, box, founded, clients, taker)
-            for loop in (*(client.run() for client in clients), *self._reconcilers(db, cloud)):
+            cloud = self.cloud = self._cloud(db, box, founded, clients, taker, objects)
+            loops = (cloud.sagas.run(), *(client.run() for client in clients))
+            for loop in (*loops, *self._reconcilers(db, cloud)):
                 _in_background(starting, loop)
             await self._serve_rpc(cloud, founded.door_token, starting)
             door = Door(self._s3, self._config.s3, founded.door_token)
@@ -153,6 +160,25 @@ class CloudController:
             clients.append(ClusterClient(cluster.zone, channel, db=db, clock=self._clock, sink=facts))
         return clients
 
+    def _objects(self, starting: AsyncExitStack) -> ObjectStore | None:
+        """The object store, which need not answer yet."""
+        if not self._config.objects:
+            return None
+        channel = self._transport.connect(self._me, self._config.objects, expect="walrus")
+        starting.push_async_callback(channel.close)
+        return ObjectsClient(channel, self._config.region)
+
+    def _engine(self, db: Database, clusters: Clusters, objects: ObjectStore | None) -> Engine:
+        shop = Workshop(db, clusters, self._clock, objects)
+        return Engine(
+            db,
+            SAGAS,
+            [copy_image.saga(shop), create_image.saga(shop)],
+            owner=f"clc-{own_id(self._folder, self._entropy)}",
+            clock=self._clock,
+            entropy=self._entropy,
+        )
+
     def _cloud(
         self,
         db: Database,
@@ -160,6 +186,7 @@ class CloudController:
         founded: Founded,
         clients: list[ClusterClient],
         taker: Enrolment | None,
+        objects: ObjectStore | None,
     ) -> Cloud:
         clusters = Clusters(clients)
         return Cloud(
@@ -176,6 +203,8 @@ class CloudController:
             rendered=Rendered(self._config.rendered_bytes),
             wire=Protocol(model.load("ec2")),
             admin_account=founded.first.account_id,
+            sagas=self._engine(db, clusters, objects),
+            objects=objects,
             enrolment=taker,
         )
 
@@ -184,6 +213,7 @@ class CloudController:
         passes = {
             "ended instances": (sweeps.forget_ended, 30.0),
             "old tokens": (sweeps.forget_tokens, 300.0),
+            "ended sagas": (sweeps.forget_sagas, 3600.0),
             "audit": (cloud.auditor.sweep, LOOK_SECONDS),
         }
         if self._config.database:  # else the folder's lock says that there is no other

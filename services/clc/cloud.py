@@ -14,9 +14,11 @@ from mallee.clc.enrolment import Enrolment
 from mallee.clc.instance_types import InstanceTypes
 from mallee.clc.keys import Keys
 from mallee.clc.rendered import Recent, Rendered
+from mallee.clc.s3.objects import ObjectStore
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.entropy import Entropy
+from mallee.kernel.saga.engine import Engine
 from mallee.kernel.secrets_box import SecretsBox
 
 
@@ -34,6 +36,8 @@ class Cloud:
         auditor: compares all books for ever.
         enrolment: takes machines in as nodes, if this cloud does so.
         wire: EC2's wire format, which writes those.
+        sagas: runs what takes several parties: images made from instances and from images.
+        objects: the object store, if this cloud has one.
     """
 
     config: ClcConfig
@@ -49,6 +53,8 @@ class Cloud:
     wire: Protocol
     admin_account: str
     auditor: Auditor
+    sagas: Engine
+    objects: ObjectStore | None = None
     enrolment: Enrolment | None = None
     stencils: Recent[str] = field(default_factory=Recent)
     grounds: Recent[Any] = field(default_factory=Recent)

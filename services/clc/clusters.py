@@ -24,6 +24,7 @@ from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.reconcile import Reconciler
 from mallee.kernel.rpc import Conversation
 from mallee.rpc import cluster_pb2 as pb
+from mallee.rpc import common_pb2
 from mallee.rpc.cluster_pb2_grpc import ClusterServiceStub
 
 BATCH = 1000  # wishes or asks in one call: well below the limit of a message, even with user data
@@ -75,6 +76,9 @@ class Cluster(Protocol):
     async def steer(self, request: pb.SteerMigrationRequest) -> pb.Migration: ...
 
     async def console(self, instance_id: str) -> pb.GetConsoleOutputResponse: ...
+
+    async def capture(self, request: pb.CaptureRootRequest) -> common_pb2.ImageFile:
+        """An instance's root disk as an object; the same capture id again is the same capture."""
 
     async def audit(self) -> ZoneReport:
         """What the zone holds, and what is wrong there by its own books."""
@@ -319,6 +323,13 @@ class ClusterClient:
         request = pb.GetConsoleOutputRequest(instance_id=instance_id)
         answer: pb.GetConsoleOutputResponse = await self._stub.GetConsoleOutput(request)
         return answer
+
+    async def capture(self, request: pb.CaptureRootRequest) -> common_pb2.ImageFile:
+        async for part in self._stub.CaptureRoot(request):
+            if part.HasField("file"):
+                file: common_pb2.ImageFile = part.file
+                return file
+        raise Fault(Kind.UNAVAILABLE, f"{self.zone} did not finish a capture.", code="capture-cut-off")
 
     async def audit(self) -> ZoneReport:
         report = ZoneReport(self.zone)

@@ -37,6 +37,8 @@ class ClcConfig:
         enrolment_address: where machines with a token become nodes; empty for nowhere.
         s3: where the object store answers S3, `http://host:port`: requests signed for it go on to there.
             Empty for nowhere.
+        objects: `host:port` of the object store's gRPC server, which has the files of images. Empty for nowhere:
+            images cannot be registered then.
         s3_domains: names of the object store; an unsigned request to `bucket.<domain>` goes on too.
         regions_accepted: credential scopes that are accepted; empty for any.
         default_vpc_cidr: every account's default VPC; half of it is laid out as one subnet a zone.
@@ -53,6 +55,7 @@ class ClcConfig:
     address: str = ""
     enrolment_address: str = ""
     s3: str = ""
+    objects: str = ""
     s3_domains: tuple[str, ...] = ("s3.localhost",)
     regions_accepted: tuple[str, ...] = ()
     default_vpc_cidr: str = "172.31.0.0/16"

@@ -82,6 +82,19 @@ class InvalidAMINameDuplicate(CodedError, code="InvalidAMIName.Duplicate"):
     pass
 
 
+class InvalidManifest(CodedError):
+    """What an image's location names is not there, not the caller's to read, or no image."""
+
+
+class InvalidAMIAttributeItemValue(CodedError):
+    def __init__(self, given: str, kind: str) -> None:
+        super().__init__(f'Invalid attribute item value "{given}" for {kind} item type.')
+
+
+class InvalidBlockDeviceMapping(CodedError):
+    pass
+
+
 class InvalidKeyPairNotFound(CodedError, code="InvalidKeyPair.NotFound"):
     def __init__(self, *names: str) -> None:
         many = len(names) > 1

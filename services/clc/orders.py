@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from types import MappingProxyType
 
 from mallee.clc import host_ids
 from mallee.clc.db import instances, interfaces, network, tags
 from mallee.clc.db.instances import Details, InstanceRow
 from mallee.clc.db.interfaces import Interface
-from mallee.domain.guest import Power
+from mallee.domain.guest import GuestImage, Power
 from mallee.kernel.db import Tx
 from mallee.rpc import cluster_pb2, common_pb2
 
@@ -113,7 +114,20 @@ def _guest(
         availability_zone=row.zone,
         launched_ms=row.launched_ms,
         stays=details.auto_recovery == "disabled",
+        root_gib=details.root_gib,
     )
+    if details.files is not None:
+        guest.image.CopyFrom(_image(details.files))
     if wired:
         guest.mac_address, guest.subnet_cidr = wired[0].mac, wired[1]
     return guest
+
+
+def _image(files: GuestImage) -> common_pb2.Image:
+    return common_pb2.Image(
+        **{
+            part: common_pb2.ImageFile(**{each.name: getattr(file, each.name) for each in fields(file)})
+            for part in ("root", "kernel", "ramdisk")
+            if (file := getattr(files, part)) is not None
+        }
+    )

@@ -128,6 +128,7 @@ def _clc_settings(plan: Plan, _: Member) -> dict[str, Any]:
 
     clusters = tuple(ClusterConfig(cc.zone, cc.address) for cc in plan.of_role("cc"))
     (walrus,) = plan.of_role("walrus")
+    (walrus,) = plan.of_role("walrus")
     return {
         "host": plan.host,
         "port": plan.ec2_port,
@@ -135,6 +136,7 @@ def _clc_settings(plan: Plan, _: Member) -> dict[str, Any]:
         "clusters": clusters,
         "enrolment_address": f"{plan.host}:{plan.shape.ports['join']}",
         "s3": f"http://{plan.host}:{plan.s3_port}",
+        "objects": walrus.address,
         "objects": walrus.address,
     }
 

@@ -274,7 +274,10 @@ def test_an_sdks_second_attempt_is_the_first_one(cloud: TestCloud) -> None:
 
 def test_another_accounts_things_are_as_if_they_were_not(cloud: TestCloud) -> None:
     group = cloud.ec2.create_security_group(GroupName="mine", Description="mine")["GroupId"]
-    image = cloud.ec2.register_image(Name="mine", ImageLocation="b/m")["ImageId"]
+    s3 = cloud.client("s3")
+    s3.create_bucket(Bucket="images-of-families")
+    s3.put_object(Bucket="images-of-families", Key="disk.raw", Body=bytes(1024))
+    image = cloud.ec2.register_image(Name="mine", ImageLocation="images-of-families/disk.raw")["ImageId"]
     vpc = cloud.ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
     cloud.ec2.create_key_pair(KeyName="mine", KeyType="ed25519")
     stranger = cloud.client("ec2", cloud.account("stranger-of-families"))

@@ -323,7 +323,7 @@ async def change_attributes(u: User) -> None:
 @deed(0.5)
 async def images(u: User) -> None:
     answer = await u.ask(
-        "RegisterImage", Name=f"image-{u.chance.getrandbits(32)}", ImageLocation="bucket/manifest.xml"
+        "RegisterImage", Name=f"image-{u.chance.getrandbits(32)}", ImageLocation="builtin:tiny"
     )
     if answer:
         await u.ask("DescribeImages", ImageIds=[answer["ImageId"]])

@@ -36,6 +36,7 @@ from sqlalchemy import (
 from mallee.clc.db.metadata import metadata
 from mallee.clc.errors import InvalidInstanceIDNotFound
 from mallee.clc.instance import State
+from mallee.domain.guest import GuestImage
 from mallee.kernel.db import Prepared, Tx
 
 
@@ -65,6 +66,8 @@ class Details(msgspec.Struct, frozen=True, omit_defaults=True):
         vcpus: of the guest, which may have fewer cores than its type.
         public_key: in OpenSSH form, copied at launch: deleting a key pair changes no instance.
         pinned_host: the node that the administrator asked for, if any.
+        files: of the object store that it boots from, copied at launch: deregistering an image ends no instance.
+        root_gib: of its root disk; 0 for as large as its image.
     """
 
     vcpus: int
@@ -93,6 +96,8 @@ class Details(msgspec.Struct, frozen=True, omit_defaults=True):
     pinned_host: str = ""
     auto_recovery: str = "default"
     has_user_data: bool = False
+    files: GuestImage | None = None
+    root_gib: int = 0
 
 
 class InstanceRow(NamedTuple):

@@ -6,10 +6,14 @@ Each sweep is one pass over an index that holds nothing but what is due.
 from __future__ import annotations
 
 from mallee.clc.db import instances, node_tokens, tags, tokens
+from mallee.clc.db.sagas import SAGAS
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database, Tx
+from mallee.kernel.saga.record import Record
 
 _BATCH = 500
+_SAGAS_KEPT_MS = 7 * 24 * 3600 * 1000
+_RECORD = Record(SAGAS)
 
 
 class Sweeps:
@@ -46,6 +50,11 @@ class Sweeps:
         now = self._now_ms()
         await self._db.transact(lambda tx: tokens.forget(tx, now))
         await self._db.transact(lambda tx: node_tokens.forget_expired(tx, now))
+
+    async def forget_sagas(self) -> None:
+        """Remove the records of sagas that ended a week ago; what they made says how they ended."""
+        before = self._now_ms() - _SAGAS_KEPT_MS
+        await self._db.transact(lambda tx: _RECORD.forget(tx, before))
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)

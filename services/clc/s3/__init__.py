@@ -1,1 +1,1 @@
-"""The cloud controller's side of the object store: whose keys these are, and the door that both share."""
+"""The cloud controller's side of the object store: whose keys these are, the door that both share, the files of images."""

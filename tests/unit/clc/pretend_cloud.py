@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,17 +27,23 @@ from mallee.clc.db import instances as records
 from mallee.clc.db.images import Image
 from mallee.clc.db.instances import InstanceRow
 from mallee.clc.db.key_pairs import KeyPair
+from mallee.clc.db.sagas import SAGAS
 from mallee.clc.facts import Facts
 from mallee.clc.instance_types import InstanceTypes
 from mallee.clc.keys import Keys
 from mallee.clc.rendered import Rendered
+from mallee.clc.sagas import copy_image, create_image
+from mallee.clc.sagas.making_images import Workshop
 from mallee.domain.guest import Power
 from mallee.kernel.clock import ManualClock
 from mallee.kernel.db import Database
 from mallee.kernel.entropy import SeededEntropy
+from mallee.kernel.errors import Fault
+from mallee.kernel.saga.engine import Engine
 from mallee.kernel.secrets_box import SecretsBox
 from mallee.rpc import cluster_pb2 as pb
 from mallee.rpc import common_pb2
+from tests.unit.clc.pretend_objects import PretendObjects
 
 TABLES = tables()
 ZONES = ("mallee-1a", "mallee-1b")
@@ -64,6 +71,9 @@ class PretendCluster:
     listed_nodes: list[pb.Node] = field(default_factory=list)
     listed_migrations: list[pb.Migration] = field(default_factory=list)
     report: ZoneReport = field(init=False)
+    captures: list[pb.CaptureRootRequest] = field(default_factory=list)
+    capture_fails: Fault | None = None
+    objects: PretendObjects | None = None
     answer_to_migrate: pb.MigrateResponse = field(default_factory=pb.MigrateResponse)
 
     def __post_init__(self) -> None:
@@ -137,15 +147,35 @@ class PretendCluster:
             raise self.failure
         return self.report
 
+    async def capture(self, request: pb.CaptureRootRequest) -> common_pb2.ImageFile:
+        self.captures.append(request)
+        if self.capture_fails is not None:
+            raise self.capture_fails
+        assert self.objects is not None
+        disk = f"disk of {request.instance_id}".encode().ljust(512, b"\0")
+        self.objects.put(request.owner, request.bucket, request.key, disk)
+        found = await self.objects.stat(request.bucket, request.key, reader=request.owner)
+        return common_pb2.ImageFile(**dataclasses.asdict(found.pinned("raw", 512)))
+
     async def console(self, instance_id: str) -> pb.GetConsoleOutputResponse:
         return pb.GetConsoleOutputResponse(output=f"hello from {instance_id}".encode(), at_ms=1000)
+
+    async def screenshot(self, instance_id: str) -> bytes:
+        return f"screen of {instance_id}".encode()
 
 
 class PretendCloud:
     """One cloud controller in a test's hands."""
 
-    def __init__(self, cloud: Cloud, clusters: dict[str, PretendCluster], clock: ManualClock) -> None:
+    def __init__(
+        self,
+        cloud: Cloud,
+        clusters: dict[str, PretendCluster],
+        clock: ManualClock,
+        objects: PretendObjects,
+    ) -> None:
         self.cloud = cloud
+        self.objects = objects
         self.clusters = clusters
         self.clock = clock
         self.facts = Facts(cloud.db, clock)
@@ -170,7 +200,14 @@ class PretendCloud:
         await db.transact(lambda tx: tenants.create(tx, tenant))
         await db.transact(lambda tx: images.add(tx, public))
         zones = Clusters(clusters.values())
+        objects = PretendObjects()
+        for cluster in clusters.values():
+            cluster.objects = objects
+        shop = Workshop(db, zones, clock, objects)
+        sagas = [copy_image.saga(shop), create_image.saga(shop)]
         cloud = Cloud(
+            sagas=Engine(db, SAGAS, sagas, owner="clc", clock=clock, entropy=entropy),
+            objects=objects,
             config=ClcConfig(**config),
             clock=clock,
             entropy=entropy,
@@ -185,7 +222,7 @@ class PretendCloud:
             wire=WIRE,
             admin_account=tenant.account.id,
         )
-        return cls(cloud, clusters, clock)
+        return cls(cloud, clusters, clock, objects)
 
     async def account(self, name: str = "other") -> str:
         """Another account with its default network and a key pair `mine`."""

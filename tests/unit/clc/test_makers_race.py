@@ -15,6 +15,7 @@ from mallee.clc.db.metadata import metadata
 from mallee.kernel.db import Database
 from tests.unit.clc.as_a_client import Client
 from tests.unit.clc.pretend_cloud import PretendCloud
+from tests.unit.clc.pretend_objects import LOCATION
 
 Ask = Callable[[int], Coroutine[Any, Any, Any]]
 
@@ -49,7 +50,7 @@ async def test_one_makes_it_and_the_others_hear_of_it(admin: Client) -> None:
             "InvalidGroup.Duplicate",
         ),
         (lambda _: ec2("CreateKeyPair", KeyName="k", KeyType="ed25519"), "InvalidKeyPair.Duplicate"),
-        (lambda _: ec2("RegisterImage", Name="image", ImageLocation="b/m"), "InvalidAMIName.Duplicate"),
+        (lambda _: ec2("RegisterImage", Name="image", ImageLocation=LOCATION), "InvalidAMIName.Duplicate"),
         (
             lambda _: ec2("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[ssh]),
             "InvalidPermission.Duplicate",
@@ -67,7 +68,7 @@ async def test_no_limit_is_overrun(admin: Client) -> None:
     heard = await race(lambda _: admin.iam("CreateAccessKey", UserName="ada"))
     assert heard == {"": 2, "LimitExceeded": 10}
 
-    image = (await admin.ec2("RegisterImage", Name="image", ImageLocation="b/m"))["ImageId"]
+    image = (await admin.ec2("RegisterImage", Name="image", ImageLocation=LOCATION))["ImageId"]
 
     async def tag(number: int) -> None:
         five = [{"Key": f"{number}-{each}", "Value": ""} for each in range(5)]

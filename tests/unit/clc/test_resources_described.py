@@ -8,10 +8,11 @@ import pytest
 
 from tests.unit.clc.as_a_client import Client, refused
 from tests.unit.clc.pretend_cloud import IMAGE, PretendCloud
+from tests.unit.clc.pretend_objects import LOCATION
 
 
 async def an_image(client: Client, name: str = "mine", **more: Any) -> str:
-    made = await client.ec2("RegisterImage", Name=name, ImageLocation="bucket/manifest.xml", **more)
+    made = await client.ec2("RegisterImage", Name=name, ImageLocation=LOCATION, **more)
     return str(made["ImageId"])
 
 
@@ -36,7 +37,7 @@ async def test_an_image_is_registered_shown_and_forgotten(admin: Client) -> None
     wanted = {
         "Name": "mine",
         "Description": "d",
-        "ImageLocation": "bucket/manifest.xml",
+        "ImageLocation": LOCATION,
         "Architecture": "x86_64",
         "RootDeviceType": "instance-store",
         "OwnerId": admin.principal.account_id,
@@ -72,13 +73,13 @@ async def test_an_image_is_registered_shown_and_forgotten(admin: Client) -> None
         ({"BlockDeviceMappings": [{"Ebs": {"SnapshotId": "snap-1"}}]}, "UnsupportedOperation"),
         ({"BootMode": "uefi"}, "UnsupportedOperation"),
         ({"TpmSupport": "v2.0"}, "UnsupportedOperation"),
-        ({"KernelId": "aki-1"}, "UnsupportedOperation"),
+        ({"KernelId": "aki-1"}, "InvalidAMIID.Malformed"),
         ({"BillingProducts": ["x"]}, "UnsupportedOperation"),
     ],
 )
 async def test_what_is_no_image_is_refused(admin: Client, parameters: dict[str, Any], code: str) -> None:
     with refused(code):
-        await admin.ec2("RegisterImage", **{"Name": "mine", "ImageLocation": "b/m"} | parameters)
+        await admin.ec2("RegisterImage", **{"Name": "mine", "ImageLocation": LOCATION} | parameters)
 
 
 async def test_images_are_found_by_owner(admin: Client, stranger: Client) -> None:

@@ -46,7 +46,7 @@ def _has_image(tx: Tx, account: str, resource_id: str) -> bool:
 
 
 _KINDS: Mapping[str, Kind] = {
-    "ami": Kind("image", errors.InvalidAMIIDNotFound, _has_image),
+    **dict.fromkeys(("aki", "ami", "ari"), Kind("image", errors.InvalidAMIIDNotFound, _has_image)),
     "eni": Kind(
         "network-interface",
         errors.InvalidNetworkInterfaceIDNotFound,

@@ -1,4 +1,4 @@
-"""Images as they are described: the account's own and every public one."""
+"""Images as they are described: the account's own, those shared with it, and every public one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mallee.aws.protocol.scalars import milliseconds
-from mallee.clc.api.ec2 import ec2, tagging
+from mallee.clc.api.ec2 import disks, ec2, tagging
 from mallee.clc.api.ec2.listing import (
     TAG_LOOKS,
     Listing,
@@ -22,7 +22,7 @@ from mallee.clc.api.ec2.listing import (
 from mallee.clc.api.times import moment
 from mallee.clc.call import Call
 from mallee.clc.db import images, tags
-from mallee.clc.db.images import Image
+from mallee.clc.db.images import DISABLED, KERNEL, MACHINE, RAMDISK, Image
 from mallee.clc.errors import InvalidAMIIDNotFound, InvalidUserIDMalformed
 from mallee.kernel.db import Tx
 
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 Fetch = Callable[[Tx, str, int], Sequence[Image]]
 
+_TYPES = {MACHINE: "machine", KERNEL: "kernel", RAMDISK: "ramdisk"}
 _ALIASES = ("amazon", "aws-backup-vault", "aws-marketplace")
-_VOLUME = ("delete-on-termination", "device-name", "snapshot-id", "volume-size", "volume-type", "encrypted")
+_VOLUME = ("snapshot-id", "volume-type", "encrypted")
 _WATERMARK = (
     *("source-image-creation-time", "source-image-id", "source-image-region"),
     *("watermark-creation-time", "watermark-key"),
@@ -47,16 +48,17 @@ _NONE = (
     *(f"block-device-mapping.{name}" for name in _VOLUME),
     *(f"image-watermark.{name}" for name in _WATERMARK),
     *(f"scan-result.{name}" for name in _SCAN),
-    *("boot-mode", "kernel-id", "ramdisk-id", "platform", "product-code", "product-code.type"),
-    *("instance-type-specification.supported-instance-type", "sriov-net-support"),
+    *("boot-mode", "platform", "product-code", "product-code.type", "sriov-net-support"),
+    "instance-type-specification.supported-instance-type",
     *("instance-type-specification.unsupported-instance-type", "public-ssm-parameter-name"),
-    *("source-image-id", "source-image-region", "source-instance-id"),
-    *("state-reason-code", "state-reason-message"),
 )
 _LOOKS: Looks = {
     **TAG_LOOKS,
     **dict.fromkeys(_NONE, nothing),
     "architecture": member("Architecture"),
+    "block-device-mapping.delete-on-termination": member("BlockDeviceMappings", "Ebs", "DeleteOnTermination"),
+    "block-device-mapping.device-name": member("BlockDeviceMappings", "DeviceName"),
+    "block-device-mapping.volume-size": member("BlockDeviceMappings", "Ebs", "VolumeSize"),
     "creation-date": member("CreationDate"),
     "description": member("Description"),
     "ena-support": member("EnaSupport"),
@@ -66,13 +68,20 @@ _LOOKS: Looks = {
     "image-id": member("ImageId"),
     "image-type": member("ImageType"),
     "is-public": member("Public"),
+    "kernel-id": member("KernelId"),
     "manifest-location": member("ImageLocation"),
     "name": member("Name"),
     "owner-alias": member("ImageOwnerAlias"),
     "owner-id": member("OwnerId"),
+    "ramdisk-id": member("RamdiskId"),
     "root-device-name": member("RootDeviceName"),
     "root-device-type": member("RootDeviceType"),
+    "source-image-id": member("SourceImageId"),
+    "source-image-region": member("SourceImageRegion"),
+    "source-instance-id": member("SourceInstanceId"),
     "state": member("State"),
+    "state-reason-code": member("StateReason", "Code"),
+    "state-reason-message": member("StateReason", "Message"),
     "virtualization-type": member("VirtualizationType"),
 }
 
@@ -86,26 +95,33 @@ _LOOKS: Looks = {
     filters=_LOOKS,
 )
 async def describe_images(call: Call, req: DescribeImagesRequestTypeDef) -> Result:
-    """The images that the account may launch. None is ever deprecated or disabled here.
+    """The images that the account may launch, its own disabled ones only when asked for.
 
-    A launch permission is given to everybody or to nobody, so ExecutableUsers other than `all`
-    finds none.
+    Another account's that is deprecated is found by its id, or when asked for.
     """
     sought, page, wanted = (
         Sought(req.get("Filters"), _LOOKS),
         page_of(call, req, low=1),
         req.get("ImageIds", ()),
     )
-    owners, users = _owners(call, req.get("Owners", ())), req.get("ExecutableUsers", ())
+    owners, users = _owners(call, req.get("Owners", ())), _users(call, req.get("ExecutableUsers", ()))
     for image_id in wanted:
         images.check_id(image_id)
 
-    def meant(image: Image) -> bool:
-        owned = not owners or image.account_id in owners or (image.owner_alias or None) in owners
-        return owned and (not users or ("all" in users and image.public))
+    deprecated, disabled = req.get("IncludeDeprecated", False), req.get("IncludeDisabled", False)
 
     def work(tx: Tx) -> Listing:
         look = _asked(tx, call.account, wanted) if wanted else _narrowed(tx, call, sought, owners)
+        shared = images.shared_with(tx, users - {"all"})
+
+        def meant(image: Image) -> bool:
+            if image.state == DISABLED and not disabled:
+                return False
+            foreign = image.account_id != call.account
+            if foreign and not (deprecated or wanted) and 0 < image.more.deprecated_ms <= call.now_ms:
+                return False
+            owned = not owners or image.account_id in owners or (image.owner_alias or None) in owners
+            return owned and (not users or image.id in shared or ("all" in users and image.public))
 
         def fetch(tx: Tx, after: str, size: int) -> Sequence[Image]:
             """Images that are meant, `size` of them unless there are no more."""
@@ -121,7 +137,7 @@ async def describe_images(call: Call, req: DescribeImagesRequestTypeDef) -> Resu
             tx,
             page,
             fetch=fetch,
-            show=lambda tx, rows: _shown(tx, call.account, rows),
+            show=lambda tx, rows: _shown(tx, call, rows),
             key=lambda image: image.id,
             sought=sought,
         )
@@ -131,11 +147,21 @@ async def describe_images(call: Call, req: DescribeImagesRequestTypeDef) -> Resu
 
 def _owners(call: Call, given: Sequence[str]) -> frozenset[str]:
     for owner in given:
-        if owner not in {"self", *_ALIASES} and not (
-            len(owner) == 12 and owner.isascii() and owner.isdigit()
-        ):
+        if owner not in {"self", *_ALIASES} and not _is_account(owner):
             raise InvalidUserIDMalformed(owner)
     return frozenset(call.account if owner == "self" else owner for owner in given)
+
+
+def _users(call: Call, given: Sequence[str]) -> frozenset[str]:
+    """Account ids, `self` as the caller's; `all` is everybody."""
+    for user in given:
+        if user not in {"self", "all"} and not _is_account(user):
+            raise InvalidUserIDMalformed(user)
+    return frozenset(call.account if user == "self" else user for user in given)
+
+
+def _is_account(text: str) -> bool:
+    return len(text) == 12 and text.isascii() and text.isdigit()
 
 
 def _asked(tx: Tx, account: str, wanted: Sequence[str]) -> Fetch:
@@ -154,16 +180,16 @@ def _narrowed(tx: Tx, call: Call, sought: Sought, owners: frozenset[str]) -> Fet
     return lambda tx, after, size: look(tx, call.account, after, size)
 
 
-def _shown(tx: Tx, account: str, rows: Sequence[Image]) -> list[Result]:
-    tagged = tags.of(tx, account, [image.id for image in rows])
-    return [_image(image, tagged.get(image.id, {})) for image in rows]
+def _shown(tx: Tx, call: Call, rows: Sequence[Image]) -> list[Result]:
+    tagged = tags.of(tx, call.account, [image.id for image in rows])
+    return [_image(image, tagged.get(image.id, {}), call.account, call.cloud.config.region) for image in rows]
 
 
-def _image(image: Image, tagged: Mapping[str, str]) -> Result:
+def _image(image: Image, tagged: Mapping[str, str], account: str, region: str) -> Result:
     shown: Result = {
         "PlatformDetails": "Linux/UNIX",
         "UsageOperation": "RunInstances",
-        "BlockDeviceMappings": [],
+        "BlockDeviceMappings": disks.shown(image),
         "EnaSupport": image.ena_support,
         "Hypervisor": "xen",  # EC2's word for its own too
         "Name": image.name,
@@ -181,13 +207,23 @@ def _image(image: Image, tagged: Mapping[str, str]) -> Result:
         "Public": image.public,
         "ProductCodes": [],
         "Architecture": image.architecture,
-        "ImageType": "machine",
+        "ImageType": _TYPES[image.kind],
     }
-    for member_name, text in (
-        ("Description", image.description),
-        ("ImageOwnerAlias", image.owner_alias),
-        ("ImdsSupport", image.imds_support),
-    ):
-        if text:
-            shown[member_name] = text
-    return shown
+    more = image.more
+    given = {
+        "Description": image.description,
+        "ImageOwnerAlias": image.owner_alias,
+        "ImdsSupport": image.imds_support,
+        "KernelId": more.kernel_id,
+        "RamdiskId": more.ramdisk_id,
+    }
+    if image.account_id == account:  # what it was made from is its owner's to know
+        given |= {"SourceImageId": more.source_image_id, "SourceInstanceId": more.source_instance_id}
+        shown["DeregistrationProtection"] = more.protection
+    if more.source_image_id and "SourceImageId" in given:
+        given["SourceImageRegion"] = region
+    if more.reason_code:
+        shown["StateReason"] = {"Code": more.reason_code, "Message": more.reason_message}
+    if more.deprecated_ms:
+        shown["DeprecationTime"] = milliseconds(moment(more.deprecated_ms))
+    return shown | {name: text for name, text in given.items() if text}

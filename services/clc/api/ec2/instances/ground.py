@@ -39,7 +39,7 @@ def kind(account: str, launch: Launch) -> Hashable:
 
 def look(tx: Tx, account: str, launch: Launch) -> Ground:
     """The ground of a launch. Raises AWS's error for what does not exist, or does not go together."""
-    image = images.get(tx, account, launch.image_id)
+    image = images.get(tx, account, launch.image_id, images.MACHINE)
     key = key_pairs.get(tx, account, launch.key_name).public_key if launch.key_name else ""
     subnets = _subnets(tx, account, launch)
     vpc_id = next(iter(subnets.values())).vpc_id

@@ -20,7 +20,8 @@ from mallee.aws.errors import (
     MissingParameter,
     UnsupportedOperation,
 )
-from mallee.clc.api.ec2 import tagging
+from mallee.clc.api.ec2 import disks, tagging
+from mallee.clc.api.ec2.disks import Disks
 from mallee.clc.db.instances import Details, DnsOptions, MetadataOptions
 from mallee.clc.errors import InvalidUserDataMalformed
 from mallee.clc.instance_types import InstanceType, InstanceTypes
@@ -43,7 +44,7 @@ ACCEPTS = (
             *("PrivateIpAddress", "AssociatePublicIpAddress", "InterfaceType", "NetworkCardIndex"),
         )
     ),
-    *("BlockDeviceMappings.DeviceName", "BlockDeviceMappings.NoDevice"),
+    *disks.ACCEPTS,
     *("Monitoring.Enabled", "CreditSpecification.CpuCredits", "InstanceInitiatedShutdownBehavior"),
     *("DisableApiTermination", "DisableApiStop", "EbsOptimized"),
     *(f"MetadataOptions.{name}" for name in ("HttpTokens", "HttpPutResponseHopLimit", "HttpEndpoint")),
@@ -81,6 +82,7 @@ class Launch:
     nic: Nic
     metadata: Mapping[str, Any]
     tags: Mapping[str, Mapping[str, str]]
+    disks: Disks
     details: Details
 
 
@@ -107,6 +109,7 @@ def read(req: RunInstancesRequestTypeDef, types: InstanceTypes) -> Launch:
         nic=nic,
         metadata=req.get("MetadataOptions", {}),
         tags=tagging.specified(req.get("TagSpecifications", ()), "instance", "network-interface"),
+        disks=disks.read(req.get("BlockDeviceMappings", ())),
         details=details,
     )
 
@@ -139,11 +142,6 @@ def _refuse_what_is_not_built(req: RunInstancesRequestTypeDef) -> None:
     reserved = req.get("CapacityReservationSpecification", {}).get("CapacityReservationPreference", "open")
     if reserved != "open":
         raise UnsupportedOperation("Only the capacity reservation preference 'open' is supported.")
-    for mapping in req.get("BlockDeviceMappings", ()):
-        if "NoDevice" not in mapping:
-            raise UnsupportedOperation(
-                "A block device mapping other than NoDevice is not supported: this cloud has no volumes."
-            )
 
 
 def decode_user_data(text: str) -> bytes:

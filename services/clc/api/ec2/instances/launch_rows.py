@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
+from mallee.clc.api.ec2.disks import root_gib
 from mallee.clc.api.ec2.instances.launch_request import Launch, metadata_options
 from mallee.clc.api.ec2.instances.view import Seen, Wired, private_dns
 from mallee.clc.call import Call
@@ -50,10 +51,13 @@ class Batch:
         entropy, count = call.cloud.entropy, launch.most
         required = image.imds_support == "v2.0"
         options = MetadataOptions("required", 2) if required else MetadataOptions()
+        about = image.more
         details = msgspec.structs.replace(
             launch.details,
             architecture=image.architecture,
             image_location=image.location,
+            files=about.files,
+            root_gib=root_gib(launch.disks, image),
             root_device_name=image.root_device_name,
             virtualization=image.virtualization_type,
             public_key=public_key,
