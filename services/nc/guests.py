@@ -36,6 +36,8 @@ class _Instance:
     failed: tuple[int, Cause] | None = None  # the generation that could not be made to run
     task: asyncio.Task[None] | None = None
     step: Step | None = None
+    failing: Step | None = None  # what is tried again after a nap
+    nap: asyncio.Future[None] | None = None
     changes: int = 0  # raised with every change: who awaited compares before he writes
 
 
@@ -123,7 +125,8 @@ class Guests:
             del self._migrating[key]
         self._look_ahead(held=False, confirmed=False)
         for one in self._instances.values():
-            if one.step is not None and one.step.verb in {Verb.START, Verb.RESUME}:
+            # A guest that is asked to end by itself may take a minute for it, and runs meanwhile.
+            if one.step is not None and one.step.verb not in {Verb.PAUSE, Verb.DESTROY}:
                 self._restart(one)
 
     def _is_pre_copied(self, key: GuestKey) -> bool:
@@ -288,6 +291,8 @@ class Guests:
         return step
 
     def _wake(self, one: _Instance) -> None:
+        if one.nap is not None and self._next(one) != one.failing:
+            one.nap.cancel()
         if one.task is not None or self._closed:
             return
         if self._next(one) is not None:
@@ -314,15 +319,26 @@ class Guests:
         retry = FIRST_RETRY
         try:
             while (step := self._next(one)) is not None:
-                if await self._perform(one, step):
-                    retry = FIRST_RETRY
-                else:
-                    await self._clock.sleep(retry)
+                retry = retry if step == one.failing else FIRST_RETRY
+                one.failing = None
+                if not await self._perform(one, step):
+                    one.failing = step
+                    await self._rest(one, retry)
                     retry = min(2 * retry, LONGEST_RETRY)
         finally:
+            one.failing = None
             if one.task is me:
                 one.task = None
         self._wake(one)
+
+    async def _rest(self, one: _Instance, seconds: float) -> None:
+        """Between two tries of a step. Another step that is due meanwhile does not wait: a lapse waits for nobody."""
+        one.nap = asyncio.ensure_future(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait((one.nap,))
+        finally:
+            one.nap.cancel()
+            one.nap = None
 
     async def _settle(self, one: _Instance) -> None:
         """Ask the driver what has become of one instance."""

@@ -283,6 +283,31 @@ async def test_a_lapse_pauses_everybody_and_only_new_orders_resume(world: World)
     assert await phases(world.driver) == {KEY: Phase.RUNNING, second: Phase.PAUSED}
 
 
+async def test_a_lapse_does_not_wait_for_another_try_of_something_else(world: World) -> None:
+    """The guest ran on without a lease, for up to half a minute."""
+    world.order()
+    await world.becomes(Phase.RUNNING)
+    world.knobs.fail["reboot"] = Fault(Kind.UNAVAILABLE, "The disk is full.")
+    world.order(revision=2, reboots=1)
+    await world.clock.advance(10)
+    world.guests.lapse()
+    await world.clock.settle()
+    assert await phases(world.driver) == {KEY: Phase.PAUSED}
+
+
+async def test_a_lapse_does_not_wait_until_a_guest_has_ended_by_itself(world: World) -> None:
+    world.order()
+    await world.becomes(Phase.RUNNING)
+    world.knobs.hang.add("shut_down")
+    world.order(Power.STOPPED, revision=2)
+    await world.clock.advance(1)
+    world.guests.lapse()
+    await world.clock.settle()
+    assert await phases(world.driver) == {KEY: Phase.PAUSED}
+    world.knobs.hang.clear()
+    await world.becomes(Phase.STOPPED)
+
+
 async def test_orders_without_a_lease_start_nothing(world: World) -> None:
     world.order()
     await world.clock.advance(0.45)
