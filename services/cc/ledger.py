@@ -142,8 +142,10 @@ class Ledger:
         if host is None:
             host = self.inventory.add(Host(number, new.zone, capacity, silent=True))
         host.cpu_model, host.hypervisor = new.cpu_model, new.hypervisor
-        host.cordoned, host.lost = new.cordoned, new.lost
+        was_lost, host.cordoned, host.lost = host.lost, new.cordoned, new.lost
         self.inventory.resize(host, capacity)
+        if host.lost != was_lost:  # also when that is taken back: it may have been told meanwhile
+            self._tell(list(host.takers))
 
     def _placement_changed(self, instance_id: str, old: Placement | None, new: Placement | None) -> None:
         self._quiet.discard(instance_id)
@@ -179,8 +181,11 @@ class Ledger:
     def _placements_written(self, instance_ids: Collection[str]) -> None:
         news = [instance_id for instance_id in instance_ids if instance_id not in self._quiet]
         self._quiet.difference_update(instance_ids)
+        self._tell(news)
+
+    def _tell(self, instance_ids: Collection[str]) -> None:
         for changed in self._listeners:
-            changed(news)
+            changed(instance_ids)
 
 
 def _everything(tx: Tx) -> tuple[Sequence[NodeRow], Sequence[Placement], Sequence[Reservation]]:

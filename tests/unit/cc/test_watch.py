@@ -2,8 +2,11 @@
 
 import asyncio
 
+import pytest
+
 from mallee.cc.watch import CHUNK, News
 from mallee.domain.guest import Phase, Power, Resources
+from mallee.kernel.errors import Fault, Kind
 from tests.unit.cc.a_zone import AZone
 
 
@@ -109,6 +112,32 @@ async def test_a_change_of_reachability_is_news(zone: AZone) -> None:
     await zone.dial(node)
     news = await listener.facts()
     assert [fact.reachable for fact in news.facts] == [True]
+    await listener.close()
+
+
+async def test_a_return_that_could_not_be_written_is_untold(
+    zone: AZone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it was being written the node counted as back, and who looked then was told so for good."""
+    node = await zone.join("n1")
+    await zone.run("i-1")
+    await zone.pass_time(12)
+    listener, full = Listener(zone), asyncio.Event()
+    await listener.snapshot()
+
+    async def transact(_work: object) -> None:
+        await full.wait()
+        raise Fault(Kind.UNAVAILABLE, "The disk is full.")
+
+    monkeypatch.setattr(zone.cc.ledger.db, "transact", transact)
+    dialling = asyncio.ensure_future(zone.dial(node))
+    await zone.clock.settle()
+    zone.cc.watch.touch(["i-1"])
+    assert [fact.reachable for fact in (await listener.facts()).facts] == [True]
+    full.set()
+    assert [fact.reachable for fact in (await listener.facts()).facts] == [False]
+    with pytest.raises(Fault):
+        await dialling
     await listener.close()
 
 
