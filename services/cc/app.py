@@ -17,6 +17,7 @@ from mallee.cc.convergence import Convergence
 from mallee.cc.db import SAGAS
 from mallee.cc.db.epochs import NOBODY, SUPERSEDED
 from mallee.cc.db.nodes import NodeRow
+from mallee.cc.guarding import Guarding
 from mallee.cc.ledger import Ledger
 from mallee.cc.migration.desk import Desk
 from mallee.cc.node_client import NodeClient
@@ -86,7 +87,7 @@ class ClusterController:
         self._channels: dict[tuple[str, str], Channel] = {}
         self.ledger = Ledger(db, config.zone, policy(config.policy), clock)
         self.placing = Placing(self.ledger, config.claim_seconds)
-        self.nodes = Nodes(self.ledger, config, self._touch)
+        self.nodes = Nodes(self.ledger, config, self._touch, words.description)
         self.desk = Desk(
             self.ledger,
             self.nodes,
@@ -106,8 +107,9 @@ class ClusterController:
         )
         self.nodes.convergence = self.desk.convergence = self.convergence
         self.nodes.back = self.desk.node_is_back
-        self.watch = Watch(self.ledger, self.desk.migration_of)
+        self.watch = Watch(self.ledger, self.desk.migration_of, lambda: bool(self.nodes.guarding))
         self.auditor = Auditor(self.ledger, self.nodes, self.desk, config.claim_seconds)
+        self.guarding = Guarding(self.nodes, self.desk.migration_of)
         self.engine = Engine(
             db,
             SAGAS,
@@ -178,6 +180,7 @@ class ClusterController:
             watch=self.watch,
             desk=self.desk,
             auditor=self.auditor,
+            guarding=self.guarding,
         )
 
     def _reconcilers(self) -> list[Reconciler]:
@@ -194,6 +197,7 @@ class ClusterController:
                 TOMBSTONE_LOOK,
             ),
             ("audit", self.auditor.sweep, LOOK_SECONDS),
+            ("guards", self.guarding.sweep, LEASE_LOOK),
         )
         beat = (("beat", self._beat, LEASE_LOOK),) if self.config.database else ()
         return [

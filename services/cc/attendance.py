@@ -83,6 +83,8 @@ async def _speak(line: Line) -> AsyncIterator[AttendResponse]:
         now = line.take()
         granted = Grant(sequence=now.grant) if now.grant is not None else None
         made = [words.order_message(order) for order in now.orders]
+        if now.guards is not None:  # first: a guest that is made next is guarded from its beginning
+            yield AttendResponse(guards=words.guards_message(now.guards))
         if now.whole:
             # All of them in one message: what is not named in it is unknown to the node.
             yield AttendResponse(grant=granted, orders=Orders(whole=True, orders=made))

@@ -51,6 +51,7 @@ class GuestFact:
     cause: Cause | None = None
     moments: tuple[Moment, ...] = ()
     reboots: int = 0
+    description: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +253,7 @@ class Convergence:
     def _current(self, row: Placement, fact: GuestFact) -> bool:
         if row.claimed:
             return False
-        live = Live(fact.generation, fact.phase, fact.cause, fact.moments, fact.reboots)
+        live = Live(fact.generation, fact.phase, fact.cause, fact.moments, fact.reboots, fact.description)
         if fact.phase not in _ENDS:
             # What nobody has said yet since the start is as it was written.
             known = self._ledger.live.get(row.instance_id) or Live(row.generation, Phase(row.phase))

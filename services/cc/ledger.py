@@ -33,6 +33,7 @@ class Live:
     cause: Cause | None = None
     moments: tuple[Moment, ...] = ()
     reboots: int = 0
+    description: int = 0
 
 
 def _never(tx: Tx, keys: Collection[object]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
-from mallee.cc.peers import HandedOver, Progress, Route, Subject, Ticket
+from mallee.cc.peers import Captured, Goal, HandedOver, Progress, Route, Subject, Ticket
+from mallee.domain.guest import ImageFile
 from mallee.domain.migration import Limits, Round
 from mallee.kernel.rpc import Channel
-from mallee.rpc import node_pb2
+from mallee.rpc import common_pb2, node_pb2
 from mallee.rpc.node_pb2_grpc import NodeServiceStub
 
 QUICK = 5.0  # seconds for a verb that moves no pages
@@ -72,14 +73,43 @@ class NodeClient:
     async def finish(self, subject: Subject) -> None:
         await self._stub.Steer(node_pb2.SteerRequest(subject=_message(subject), finish=True), timeout=QUICK)
 
+    async def capture(self, subject: Subject, goal: Goal) -> AsyncGenerator[Captured, None]:
+        asked = node_pb2.CaptureRootRequest(subject=_message(subject), **goal._asdict())
+        call = self._stub.CaptureRoot(asked)
+        try:
+            async for said in call:
+                file = _file(said.file) if said.HasField("file") else None
+                yield Captured(said.bytes_done, said.bytes_total, file)
+        finally:
+            call.cancel()
+
     async def console(self, node: str, instance_id: str) -> tuple[bytes, int]:
         asked = node_pb2.GetConsoleOutputRequest(node=node, instance_id=instance_id)
         said = await self._stub.GetConsoleOutput(asked, timeout=QUICK)
         return said.output, said.at_ms
 
+    async def follow_console(self, node: str, instance_id: str) -> AsyncGenerator[bytes, None]:
+        call = self._stub.FollowConsole(node_pb2.FollowConsoleRequest(node=node, instance_id=instance_id))
+        try:
+            async for said in call:
+                yield said.output
+        finally:
+            call.cancel()
+
+    async def screenshot(self, node: str, instance_id: str) -> tuple[bytes, str]:
+        asked = node_pb2.GetConsoleScreenshotRequest(node=node, instance_id=instance_id)
+        said = await self._stub.GetConsoleScreenshot(asked, timeout=QUICK)
+        return said.picture, said.type
+
 
 def _message(subject: Subject) -> node_pb2.Subject:
     return node_pb2.Subject(**subject._asdict())
+
+
+def _file(said: common_pb2.ImageFile) -> ImageFile:
+    return ImageFile(
+        said.bucket, said.key, said.version_id, said.size, said.etag, said.format, said.virtual_bytes
+    )
 
 
 def _progress(said: node_pb2.PreCopyResponse) -> Progress:

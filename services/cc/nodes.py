@@ -20,6 +20,7 @@ from mallee.cc.db.nodes import NodeRow
 from mallee.cc.db.placements import Placement
 from mallee.cc.ledger import Ledger
 from mallee.cc.scheduler.inventory import Host
+from mallee.domain.guards import Guards
 from mallee.domain.guest import Phase, Power, Resources
 from mallee.kernel.errors import Fault, Kind
 
@@ -44,6 +45,17 @@ class Hello:
     inventory: Sequence[GuestFact]
     inventory_follows: bool = False
     speaker: str = "nobody"  # the name in its certificate
+    guards: bool = False  # whether it enforces security groups
+
+
+class Heard(NamedTuple):
+    """What an inventory says of a copy, as far as it matters for what it is told."""
+
+    phase: Phase
+    description: int
+
+
+UNHEARD = Heard(Phase.TERMINATED, 0)
 
 
 class Line:
@@ -53,7 +65,7 @@ class Line:
 
     Attributes:
         was_lost: the lease had lapsed before this line came; it is granted with the orders, not before.
-        heard: every copy that the inventory has named so far, and its phase.
+        heard: every copy that the inventory has named so far, and what it said of it.
         size: how many it has named in all.
         complete: the whole inventory is known.
         over: set when it is, or the line is closed.
@@ -62,16 +74,24 @@ class Line:
     def __init__(self, number: int, *, was_lost: bool = False) -> None:
         self.number = number
         self.was_lost = was_lost
-        self.heard: dict[tuple[str, int], Phase] = {}
+        self.heard: dict[tuple[str, int], Heard] = {}
         self.size = 0
         self.complete = False
         self.over = asyncio.Event()
         self.woken = asyncio.Event()
         self.closed = False
+        self.guards: Guards | None = None  # what it was told last of security groups
         self._orders: dict[tuple[str, int], Order] = {}
         self._whole = False
         self._grant: int | None = None
         self._asked = False
+        self._guards: Guards | None = None
+
+    def guard(self, guards: Guards) -> None:
+        """Have the node enforce these groups for its guests."""
+        if guards != self.guards:
+            self.guards = self._guards = guards
+            self.woken.set()
 
     def ask(self) -> None:
         """Have the node say what it has."""
@@ -105,21 +125,23 @@ class Line:
         """What is to be sent now."""
         self.woken.clear()
         asked, self._asked = self._asked, False
+        guards, self._guards = self._guards, None
         if not self.complete:
             grant, self._grant = (None, self._grant) if self.was_lost else (self._grant, None)
-            return Words(grant=grant, say_inventory=asked)
-        taken = Words(list(self._orders.values()), self._whole, self._grant)
+            return Words(grant=grant, say_inventory=asked, guards=guards)
+        taken = Words(list(self._orders.values()), self._whole, self._grant, guards=guards)
         self._orders, self._whole, self._grant = {}, False, None
         return taken
 
 
 class Words(NamedTuple):
-    """Orders, whether they are all, the renewal to grant, and whether the node is asked what it has."""
+    """Orders, whether they are all, the renewal to grant, whether the node is asked what it has, who is guarded."""
 
     orders: Sequence[Order] = ()
     whole: bool = False
     grant: int | None = None
     say_inventory: bool = False
+    guards: Guards | None = None
 
 
 class Nodes:
@@ -127,16 +149,25 @@ class Nodes:
 
     Args:
         touch: an instance's reachability changed.
+        description_of: which description of its guest these bytes are.
         back: told a node that attends anew; whatever waits for it may go on.
     """
 
     back: Callable[[int], None]
 
-    def __init__(self, ledger: Ledger, config: CcConfig, touch: Callable[[Sequence[str]], None]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        config: CcConfig,
+        touch: Callable[[Sequence[str]], None],
+        description_of: Callable[[bytes], int] = lambda _guest: 0,
+    ) -> None:
         self._ledger = ledger
+        self._description_of = description_of
         self._config = config
         self._touch = touch
         self._lines: dict[int, Line] = {}
+        self.guarding: dict[int, Line] = {}  # of nodes that enforce security groups
         self._renewed: dict[int, float] = {}
         self._swept = float("inf")
         self._turns = asyncio.Semaphore(ADOPTED_AT_ONCE)
@@ -185,6 +216,8 @@ class Nodes:
         if (old := self._lines.get(row.number)) is not None:
             old.close()
         self._lines[row.number] = line
+        if hello.guards:
+            self.guarding[row.number] = line
         self._ledger.sightings.begin(row.number)
         if sequence is not None and self._may_grant:
             line.grant(sequence)
@@ -217,7 +250,9 @@ class Nodes:
         if line.closed:
             return
         if not line.complete:
-            line.heard |= {(fact.instance_id, fact.generation): fact.phase for fact in facts}
+            line.heard |= {
+                (fact.instance_id, fact.generation): Heard(fact.phase, fact.description) for fact in facts
+            }
         await self.convergence.learn(line.number, facts)
 
     def compare(self, line: Line) -> None:
@@ -237,6 +272,7 @@ class Nodes:
         """The line is down. The lease goes on until it lapses."""
         if self._lines.get(line.number) is line:
             del self._lines[line.number]
+            self.guarding.pop(line.number, None)
             host = self._ledger.inventory.hosts[line.number]
             host.silent = True
             self._ledger.inventory.touch(host)
@@ -341,7 +377,7 @@ class Nodes:
         for taker in [name for name in host.takers if name.startswith("ghost:") and name not in here]:
             self._ledger.inventory.release(taker)
 
-    def _whole_of(self, host: Host, heard: Mapping[tuple[str, int], Phase]) -> Iterable[Order]:
+    def _whole_of(self, host: Host, heard: Mapping[tuple[str, int], Heard]) -> Iterable[Order]:
         rows = self._ledger.placements
         for instance_id in (*host.takers, *self._ledger.left.get(host.index, ())):
             row = rows.durable(instance_id)
@@ -350,8 +386,9 @@ class Nodes:
             if row.host == host.index:
                 order = order_of(row)
                 # A node that has the guest knows what it is like: ten thousand descriptions are heavy.
-                alive = heard.get((instance_id, row.generation)) in _ALIVE
-                yield replace(order, guest=b"") if alive else order
+                has = heard.get((instance_id, row.generation), UNHEARD)
+                knows = has.phase in _ALIVE and has.description >= self._description_of(row.guest)
+                yield replace(order, guest=b"") if knows else order
             elif row.host < 0 and row.left_host == host.index and row.phase == Phase.STOPPED:
                 yield Order(instance_id, row.left_generation, row.revision, Power.STOPPED, guest=row.guest)
 

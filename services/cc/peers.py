@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from mallee.domain.guest import ImageFile
 from mallee.domain.migration import Limits, Round
 
 
@@ -56,6 +57,23 @@ class Route:
     destination_service: str = ""  # whose certificate must answer at the ticket's address
 
 
+class Goal(NamedTuple):
+    """Where a captured disk goes. `owner` is an account."""
+
+    capture_id: str
+    bucket: str
+    key: str
+    owner: str
+
+
+class Captured(NamedTuple):
+    """How far a capture is, in bytes; `file` is there when it is done."""
+
+    done: int
+    total: int
+    file: ImageFile | None = None
+
+
 class Peer(Protocol):
     """A node's server. Every verb may be said twice, and refuses with STALE what is not of this copy."""
 
@@ -79,5 +97,14 @@ class Peer(Protocol):
     async def finish(self, subject: Subject) -> None:
         """End the pre-copy now."""
 
+    def capture(self, subject: Subject, goal: Goal) -> AsyncGenerator[Captured, None]:
+        """Write the root disk as an object; the last word has it."""
+
     async def console(self, node: str, instance_id: str) -> tuple[bytes, int]:
         """The last 64 KiB that the guest wrote, and when that was, in milliseconds since 1970."""
+
+    def follow_console(self, node: str, instance_id: str) -> AsyncGenerator[bytes, None]:
+        """The same, then what it writes, while it is there."""
+
+    async def screenshot(self, node: str, instance_id: str) -> tuple[bytes, str]:
+        """What the guest's screen shows, and of which type the picture is."""

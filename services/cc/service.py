@@ -9,14 +9,16 @@ from contextlib import aclosing
 from typing import Any
 
 from mallee import __version__
-from mallee.cc import words
+from mallee.cc import capturing, words
 from mallee.cc.audit import edge as audit
 from mallee.cc.audit.auditor import Auditor
 from mallee.cc.config import CcConfig
 from mallee.cc.convergence import Convergence
+from mallee.cc.guarding import Guarding
 from mallee.cc.ledger import Ledger
 from mallee.cc.migration.desk import Desk
 from mallee.cc.nodes import Nodes, unknown_node
+from mallee.cc.peers import Goal, Subject
 from mallee.cc.placing import Placing, host_number
 from mallee.cc.watch import Watch
 from mallee.kernel.clock import Clock
@@ -39,6 +41,9 @@ _VERBS = (
     "ListMigrations",
     "SteerMigration",
     "GetConsoleOutput",
+    "GetConsoleScreenshot",
+    "FollowConsole",
+    "Guard",
     "Audit",
     "CaptureRoot",
 )
@@ -68,6 +73,7 @@ class ClusterEdge(ClusterServiceServicer):
         watch: Watch,
         desk: Desk,
         auditor: Auditor,
+        guarding: Guarding,
     ) -> None:
         self._config = config
         self._epoch = epoch
@@ -78,6 +84,7 @@ class ClusterEdge(ClusterServiceServicer):
         self._watch = watch
         self._desk = desk
         self._auditor = auditor
+        self._guarding = guarding
 
     async def Place(self, request: cluster_pb2.PlaceRequest, context: Any) -> cluster_pb2.PlaceResponse:
         return cluster_pb2.PlaceResponse(outcomes=await self._place(request.asks))
@@ -192,19 +199,59 @@ class ClusterEdge(ClusterServiceServicer):
     async def GetConsoleOutput(
         self, request: cluster_pb2.GetConsoleOutputRequest, context: Any
     ) -> cluster_pb2.GetConsoleOutputResponse:
-        row = self._ledger.placements.rows.get(request.instance_id)
-        number = -1 if row is None else row.host if row.host >= 0 else row.left_host
+        number = self._where(request.instance_id)
         if number < 0:
             return cluster_pb2.GetConsoleOutputResponse()  # it never ran here, so it never wrote
         peer, name = self._desk.peer(number), self._desk.node_name(number)
         output, at_ms = await peer.console(name, request.instance_id)
         return cluster_pb2.GetConsoleOutputResponse(output=output, at_ms=at_ms)
 
+    async def GetConsoleScreenshot(
+        self, request: cluster_pb2.GetConsoleScreenshotRequest, context: Any
+    ) -> cluster_pb2.GetConsoleScreenshotResponse:
+        number = self._must_be_somewhere(request.instance_id)
+        peer, name = self._desk.peer(number), self._desk.node_name(number)
+        picture, kind = await peer.screenshot(name, request.instance_id)
+        return cluster_pb2.GetConsoleScreenshotResponse(picture=picture, type=kind)
+
+    async def FollowConsole(
+        self, request: cluster_pb2.FollowConsoleRequest, context: Any
+    ) -> AsyncIterator[cluster_pb2.FollowConsoleResponse]:
+        number = self._must_be_somewhere(request.instance_id)
+        peer, name = self._desk.peer(number), self._desk.node_name(number)
+        async with aclosing(peer.follow_console(name, request.instance_id)) as written:
+            async for some in written:
+                yield cluster_pb2.FollowConsoleResponse(output=some)
+
+    def _where(self, instance_id: str) -> int:
+        """The node that has the instance, or had it last; -1 for none."""
+        row = self._ledger.placements.rows.get(instance_id)
+        return -1 if row is None else row.host if row.host >= 0 else row.left_host
+
+    def _must_be_somewhere(self, instance_id: str) -> int:
+        number = self._where(instance_id)
+        if number < 0:
+            raise Fault(
+                Kind.NOT_FOUND,
+                f"{instance_id} is on no node of this zone.",
+                fix="Start it first.",
+                code="no-such-guest",
+            )
+        return number
+
+    async def Guard(self, request: cluster_pb2.GuardRequest, context: Any) -> cluster_pb2.GuardResponse:
+        self._guarding.take(words.guards_of(request.guards))
+        return cluster_pb2.GuardResponse()
+
     async def CaptureRoot(
         self, request: cluster_pb2.CaptureRootRequest, context: Any
     ) -> AsyncIterator[cluster_pb2.CaptureRootResponse]:
-        raise Fault(Kind.INVALID, "No node of this zone keeps root disks.", code="no-root-disk")
-        yield  # type: ignore[unreachable]  # what makes it a stream
+        number, generation = capturing.where(self._ledger, request.instance_id, request.generation)
+        subject = Subject(self._desk.node_name(number), request.instance_id, generation, "")
+        goal = Goal(request.capture_id, request.bucket, request.key, request.owner)
+        async with aclosing(self._desk.peer(number).capture(subject, goal)) as told:
+            async for one in told:
+                yield capturing.message(one)
 
     async def Audit(
         self, request: cluster_pb2.AuditRequest, context: Any

@@ -34,6 +34,7 @@ class Fact:
     moments: tuple[Moment, ...]
     reboots: int
     migration_id: str
+    description: int = 0
 
     @property
     def living(self) -> bool:
@@ -49,6 +50,7 @@ class Zone:
     nodes_ready: int
     capacity: Resources
     free: Resources
+    guards: bool = False  # whether it has a node that enforces security groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,13 @@ class Watch:
 
     Args:
         migration_of: the open migration of an instance, or ''.
+        guards: whether a node attends that enforces security groups.
     """
 
-    def __init__(self, ledger: Ledger, migration_of: Callable[[str], str]) -> None:
+    def __init__(
+        self, ledger: Ledger, migration_of: Callable[[str], str], guards: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._guards = guards
         self._ledger = ledger
         self._migration_of = migration_of
         self._watchers: dict[_Watcher, None] = {}
@@ -111,7 +117,7 @@ class Watch:
             await self._ledger.clock.sleep(ZONE_PAUSE)
 
     def zone(self) -> Zone:
-        return Zone(*self._ledger.inventory.totals())
+        return Zone(*self._ledger.inventory.totals(), self._guards())
 
     def fact(self, instance_id: str) -> Fact | None:
         """The instance as it durably is; None when it is not known (any more), or a mere claim."""
@@ -135,6 +141,7 @@ class Watch:
             live.moments if live else (),
             live.reboots if live else 0,
             self._migration_of(instance_id),
+            live.description if live else 0,
         )
 
     def _facts(self, instance_ids: Iterable[str]) -> tuple[Fact, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from mallee.cc.convergence import GuestFact, Order, Wish
 from mallee.cc.db.nodes import NodeRow
 from mallee.cc.db.placements import Placement
@@ -13,6 +15,7 @@ from mallee.cc.placing import Ask, Outcome, host_number
 from mallee.cc.scheduler.inventory import Host
 from mallee.cc.watch import Fact, News, Zone
 from mallee.domain.audit import Finding
+from mallee.domain.guards import Guarded, GuardRule, Guards
 from mallee.domain.guest import Cause, Moment, Phase, Power, Resources
 from mallee.domain.migration import Limits
 from mallee.kernel.errors import Fault, Kind
@@ -53,6 +56,7 @@ def guest_fact(message: attendance_pb2.GuestFact) -> GuestFact:
         Cause(message.cause.code, message.cause.message) if message.HasField("cause") else None,
         tuple(Moment(moment.name, moment.at_ms) for moment in message.moments),
         message.reboots,
+        message.description,
     )
 
 
@@ -67,6 +71,56 @@ def hello(message: attendance_pb2.Hello, speaker: str) -> Hello:
         [guest_fact(fact) for fact in message.inventory],
         message.inventory_follows,
         speaker,
+        message.guards,
+    )
+
+
+def guards_of(message: common_pb2.Guards) -> Guards:
+    return Guards(
+        {
+            group.group_id: tuple(
+                GuardRule(
+                    rule.egress, rule.protocol, rule.from_port, rule.to_port, rule.cidr, rule.peer_group_id
+                )
+                for rule in group.rules
+            )
+            for group in message.groups
+        },
+        tuple(
+            Guarded(guest.instance_id, guest.mac_address, guest.address, tuple(guest.group_ids))
+            for guest in message.guests
+        ),
+    )
+
+
+def guards_message(guards: Guards) -> common_pb2.Guards:
+    return common_pb2.Guards(
+        groups=[
+            common_pb2.GuardGroup(
+                group_id=name,
+                rules=[
+                    common_pb2.GuardRule(
+                        egress=rule.egress,
+                        protocol=rule.protocol,
+                        from_port=rule.from_port,
+                        to_port=rule.to_port,
+                        cidr=rule.cidr,
+                        peer_group_id=rule.peer_group,
+                    )
+                    for rule in rules
+                ],
+            )
+            for name, rules in guards.groups.items()
+        ],
+        guests=[
+            common_pb2.GuardedGuest(
+                instance_id=each.instance_id,
+                mac_address=each.mac,
+                address=each.address,
+                group_ids=each.groups,
+            )
+            for each in guards.guests
+        ],
     )
 
 
@@ -114,6 +168,14 @@ def stays(guest: bytes) -> bool:
     return bool(common_pb2.Guest.FromString(guest).stays)
 
 
+def description(guest: bytes) -> int:
+    """Which description of its guest this is; 0 for bytes that are none, which the node will tell."""
+    try:
+        return int(common_pb2.Guest.FromString(guest).description)
+    except DecodeError:
+        return 0
+
+
 def wish(message: cluster_pb2.DesiredInstance) -> Wish:
     """What the CLC wants.
 
@@ -150,6 +212,7 @@ def fact_message(fact: Fact) -> cluster_pb2.InstanceFact:
         moments=moment_messages(fact.moments),
         reboots=fact.reboots,
         migration_id=fact.migration_id,
+        description=fact.description,
     )
 
 
@@ -180,6 +243,7 @@ def zone_message(name: str, zone: Zone | None) -> cluster_pb2.ZoneFact | None:
         nodes_ready=zone.nodes_ready,
         capacity=resources_message(zone.capacity),
         free=resources_message(zone.free),
+        guards=zone.guards,
     )
 
 

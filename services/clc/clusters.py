@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 
 from mallee.aws.errors import InvalidParameterValue
-from mallee.clc import host_ids, orders
+from mallee.clc import guards, host_ids, orders
 from mallee.clc.audit import audited
 from mallee.clc.audit.books import ZoneReport
 from mallee.clc.db import instances
@@ -29,6 +29,7 @@ from mallee.rpc.cluster_pb2_grpc import ClusterServiceStub
 
 BATCH = 1000  # wishes or asks in one call: well below the limit of a message, even with user data
 RESEND_SECONDS = 10.0
+GUARD_SECONDS = 1.0  # in which a change of security groups is on its way
 GATHER_SECONDS = 0.02
 PLACE_SECONDS = 3.0  # a client that asks four times has its answer in a few seconds
 CONVERGE_SECONDS = 5.0
@@ -76,6 +77,9 @@ class Cluster(Protocol):
     async def steer(self, request: pb.SteerMigrationRequest) -> pb.Migration: ...
 
     async def console(self, instance_id: str) -> pb.GetConsoleOutputResponse: ...
+
+    async def screenshot(self, instance_id: str) -> bytes:
+        """What the guest's screen shows, as a JPEG."""
 
     async def capture(self, request: pb.CaptureRootRequest) -> common_pb2.ImageFile:
         """An instance's root disk as an object; the same capture id again is the same capture."""
@@ -183,6 +187,8 @@ class ClusterClient:
         self._placing: asyncio.Task[None] | None = None
         self._hinted: dict[str, pb.DesiredInstance | None] = {}  # None: the database knows the wish
         self._whole_at = float("-inf")  # when everything unsettled was told last
+        self._guarded: common_pb2.Guards | None = None  # what the zone was told last of security groups
+        self._guarder = Reconciler(f"guards {zone}", self._guard, every=GUARD_SECONDS, clock=clock)
         self._teller = Reconciler(f"wishes {zone}", self._tell, every=RESEND_SECONDS, clock=clock)
 
     async def run(self) -> None:
@@ -190,6 +196,7 @@ class ClusterClient:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._teller.run())
+                tasks.create_task(self._guarder.run())
                 tasks.create_task(self._watch())
         finally:
             self._placer.hang_up()
@@ -324,6 +331,11 @@ class ClusterClient:
         answer: pb.GetConsoleOutputResponse = await self._stub.GetConsoleOutput(request)
         return answer
 
+    async def screenshot(self, instance_id: str) -> bytes:
+        request = pb.GetConsoleScreenshotRequest(instance_id=instance_id)
+        answer: pb.GetConsoleScreenshotResponse = await self._stub.GetConsoleScreenshot(request)
+        return answer.picture
+
     async def capture(self, request: pb.CaptureRootRequest) -> common_pb2.ImageFile:
         async for part in self._stub.CaptureRoot(request):
             if part.HasField("file"):
@@ -397,6 +409,15 @@ class ClusterClient:
             request = pb.ConvergeInTurnRequest(instances=wishes[start : start + step])
             await self._converger.ask(request, within=CONVERGE_SECONDS)
 
+    async def _guard(self) -> None:
+        """Tell a zone that enforces security groups what they are, whenever they are not what it was told."""
+        if self._state is None or not self._state.guards:
+            return
+        wanted = await self._db.read(lambda tx: guards.of_zone(tx, self.zone))
+        if wanted != self._guarded:
+            await self._stub.Guard(pb.GuardRequest(guards=wanted))
+            self._guarded = wanted
+
     # --- facts --------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
@@ -411,7 +432,7 @@ class ClusterClient:
             except* Exception:  # noqa: BLE001 - the stream begins again with everything; logged whole
                 _log.exception("the watch of a zone failed", zone=self.zone)
             finally:
-                self._state = None
+                self._state = self._guarded = None
             await self._clock.sleep(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)])
             failures += 1
 

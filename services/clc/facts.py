@@ -66,9 +66,8 @@ def _close_running(row: InstanceRow, fact: pb.InstanceFact, now_ms: int) -> Inst
     match fact.phase:
         case common_pb2.PHASE_RUNNING:
             row = wishes.enter(row, State.RUNNING, now_ms)
-            settled = row.reboots_done >= row.reboots
-            operation = Operation.NONE if settled else Operation.REBOOT
-            return row._replace(unsettled=not settled, operation=operation.value)
+            open_still = _still_open(row, fact)
+            return row._replace(unsettled=open_still is not Operation.NONE, operation=open_still.value)
         case common_pb2.PHASE_FAILED:
             return _failed(row, _reason(fact), now_ms)
         # While a start is under way the old phase is still reported; only a cause tells an end from that.
@@ -77,6 +76,15 @@ def _close_running(row: InstanceRow, fact: pb.InstanceFact, now_ms: int) -> Inst
         case common_pb2.PHASE_TERMINATED if row.state == State.RUNNING:
             return wishes.terminate(row, now_ms, _reason(fact))
     return row
+
+
+def _still_open(row: InstanceRow, fact: pb.InstanceFact) -> Operation:
+    """What a guest that runs has not done yet."""
+    if row.reboots_done < row.reboots:
+        return Operation.REBOOT
+    if row.unsettled and fact.description < instances.decode(row.details).description:
+        return Operation.DESCRIBE
+    return Operation.NONE
 
 
 def _failed(row: InstanceRow, reason: Reason, now_ms: int) -> InstanceRow:

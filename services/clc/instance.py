@@ -44,6 +44,7 @@ class Operation(StrEnum):
     START = "start"
     STOP = "stop"
     REBOOT = "reboot"
+    DESCRIBE = "describe"
     TERMINATE = "terminate"
 
 

@@ -8,15 +8,16 @@ from types import MappingProxyType
 
 from mallee.clc import host_ids
 from mallee.clc.db import instances, interfaces, network, tags
-from mallee.clc.db.instances import Details, InstanceRow
+from mallee.clc.db.instances import Details, InstanceRow, MetadataOptions
 from mallee.clc.db.interfaces import Interface
-from mallee.domain.guest import GuestImage, Power
+from mallee.domain.guest import GuestImage, Power, is_path
 from mallee.kernel.db import Tx
 from mallee.rpc import cluster_pb2, common_pb2
 
 # A node acts upon these alone; every other tag is the user's own business.
 TAG_PREFIX = "mallee:"
 
+_PLAIN = MetadataOptions()
 _POWER = {
     Power.RUNNING: common_pb2.POWER_RUNNING,
     Power.STOPPED: common_pb2.POWER_STOPPED,
@@ -114,8 +115,12 @@ def _guest(
         availability_zone=row.zone,
         launched_ms=row.launched_ms,
         stays=details.auto_recovery == "disabled",
+        launch_index=details.launch_index,
         root_gib=details.root_gib,
+        description=details.description,
     )
+    if details.metadata != _PLAIN:
+        guest.metadata.CopyFrom(_metadata(details.metadata, marked))
     if details.files is not None:
         guest.image.CopyFrom(_image(details.files))
     if wired:
@@ -130,4 +135,15 @@ def _image(files: GuestImage) -> common_pb2.Image:
             for part in ("root", "kernel", "ramdisk")
             if (file := getattr(files, part)) is not None
         }
+    )
+
+
+def _metadata(options: MetadataOptions, marked: Mapping[str, str]) -> common_pb2.MetadataOptions:
+    shows_tags = options.tags == "enabled"
+    return common_pb2.MetadataOptions(
+        disabled=options.endpoint == "disabled",
+        tokens_required=options.tokens == "required",
+        hop_limit=options.hop_limit,
+        tags=shows_tags,
+        user_tags={key: value for key, value in marked.items() if is_path(key)} if shows_tags else {},
     )

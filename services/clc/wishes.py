@@ -6,7 +6,9 @@ the same thing in the same way. A wish raises the revision: what answers an olde
 
 from __future__ import annotations
 
-from mallee.clc.db.instances import InstanceRow
+import msgspec
+
+from mallee.clc.db.instances import Details, InstanceRow, encode
 from mallee.clc.errors import IncorrectInstanceState
 from mallee.clc.instance import USER_SHUTDOWN, Operation, Reason, State, advance
 from mallee.domain.guest import Power
@@ -91,6 +93,15 @@ def reboot(row: InstanceRow) -> InstanceRow:
     if row.state != State.RUNNING:
         raise _not_from(row, "rebooted")
     return wish(row, Power.RUNNING, Operation.REBOOT)._replace(reboots=row.reboots + 1)
+
+
+def describe(row: InstanceRow, details: Details) -> InstanceRow:
+    """The row with another description of its guest, which one that runs gets without a start."""
+    if row.state in {State.PENDING, State.RUNNING}:
+        under_way = Operation(row.operation) if row.operation else Operation.DESCRIBE
+        row = wish(row, Power.RUNNING, under_way)
+        details = msgspec.structs.replace(details, description=row.revision)
+    return row._replace(version=row.version + 1, details=encode(details))
 
 
 def _not_from(row: InstanceRow, verb: str) -> IncorrectInstanceState:

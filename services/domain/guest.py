@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
+
+_is_path = re.compile(r"[0-9a-zA-Z\-_+=,.@:]{1,255}", re.ASCII).fullmatch
+
+
+def is_path(tag_key: str) -> bool:
+    """Whether a tag can be shown to a guest below its key."""
+    return bool(_is_path(tag_key)) and tag_key not in {".", "..", "_index"}
 
 
 class Resources(NamedTuple):
@@ -107,6 +115,7 @@ class Guest:
     Attributes:
         image_location: names an image that every node has, where there is no `image`.
         root_gib: of the root disk; 0 for as large as its image.
+        description: which this is; a later one takes its place while the guest runs.
     """
 
     instance_id: str
@@ -131,3 +140,8 @@ class Guest:
     root_gib: int = 0
     metadata: MetadataOptions = MetadataOptions()
     launch_index: int = 0
+    description: int = 0
+
+    def described_anew(self, later: Guest) -> Guest:
+        """This guest with what may change while it runs: how it asks for its metadata, and tags."""
+        return replace(self, metadata=later.metadata, tags=later.tags, description=later.description)

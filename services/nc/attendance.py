@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NoReturn
 
 from mallee import __version__
@@ -17,8 +17,9 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.rpc import Channel, keep_streaming
+from mallee.nc.guarding import Guarding
 from mallee.nc.node import Node
-from mallee.nc.words import fact_message, order_of, resources_message
+from mallee.nc.words import fact_message, guards_of, order_of, resources_message
 from mallee.rpc.attendance_pb2 import AttendRequest, AttendResponse, Hello, Renewal
 from mallee.rpc.attendance_pb2_grpc import AttendanceServiceStub
 
@@ -53,10 +54,14 @@ class Attendance:
         self._due = False  # the lease wants to be renewed
         self._asked = asyncio.Event()  # for the inventory
         self._stir = asyncio.Event()  # something is to be said before it is
+        self._guards = Guarding(node.driver, clock) if node.capabilities.guards else None
 
     async def run(self) -> NoReturn:
         """Attend until cancelled."""
-        async with _beside(self._node.lease.watch(self._lapse)):
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(_beside(self._node.lease.watch(self._lapse)))
+            if self._guards is not None:
+                await stack.enter_async_context(_beside(self._guards.run()))
             await keep_streaming(
                 f"attend {self._node.name}",
                 self._stub.Attend,
@@ -101,6 +106,7 @@ class Attendance:
                 cpu_model=node.capabilities.cpu_model,
                 capacity=resources_message(node.capabilities.capacity),
                 inventory_follows=True,
+                guards=node.capabilities.guards,
                 version=__version__,
             ),
             renewal=Renewal(sequence=node.lease.send()),
@@ -117,6 +123,8 @@ class Attendance:
             if answer.say_inventory:
                 self._asked.set()
                 self._stir.set()
+            if answer.HasField("guards") and self._guards is not None:
+                self._guards.put(guards_of(answer.guards))
             if answer.HasField("orders"):
                 orders = (order_of(each) for each in answer.orders.orders)
                 self._node.guests.take_orders(_known(orders), whole=answer.orders.whole)

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mallee.domain.guards import Guards
 from mallee.domain.guest import Cause, Guest, GuestKey, Moment, Phase, Resources
 from mallee.domain.migration import Limits, Round
 
@@ -23,6 +24,7 @@ class Capabilities:
     cpu_model: str
     capacity: Resources
     migrates_live: bool = True
+    guards: bool = False  # whether it enforces security groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,15 @@ class Driver(Protocol):
     async def reboot(self, key: GuestKey, asked: int) -> None:
         """Reboot the running guest, unless it has had its `asked`-th reboot; the count is kept beside it."""
 
+    async def describe(self, key: GuestKey, guest: Guest) -> None:
+        """Put a later description of a guest in force: what `Guest.described_anew` takes from it.
+
+        A restart of the node controller finds it.
+        """
+
+    async def guard(self, guards: Guards) -> None:
+        """Enforce these security groups for all guests here, in place of what was enforced, in one step."""
+
     async def pause(self, key: GuestKey) -> None:
         """Stop the guest's CPUs; it keeps its memory."""
 
@@ -100,6 +111,12 @@ class Driver(Protocol):
 
     async def console(self, instance_id: str) -> bytes:
         """The last 64 KiB that the guest wrote."""
+
+    def follow_console(self, instance_id: str) -> AsyncGenerator[bytes, None]:
+        """What `console` gives, then what the guest writes, as it comes, while it is here."""
+
+    async def screenshot(self, instance_id: str) -> bytes:
+        """What the guest's screen shows, as a JPEG."""
 
     async def prepare(self, key: GuestKey, guest: Guest, migration_id: str, sender: str = "") -> str:
         """An empty paused guest for a migration to fill; again for the same migration: empty again.

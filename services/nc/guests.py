@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
 
@@ -19,7 +20,7 @@ from mallee.kernel.errors import Fault
 from mallee.nc.db.tombstones import Graveyard
 from mallee.nc.driver import Driver, Found
 from mallee.nc.plan import Copy, Outlook, Step, Verb, interrupts, next_step
-from mallee.nc.words import NOTHING, Fact, Order, guest_of
+from mallee.nc.words import NOTHING, Fact, Order, description_of, guest_of
 
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0  # seconds between tries of a step that must succeed in the end
 UNKNOWN = Cause("unknown-guest", "The cluster controller does not know this guest; it is paused.")
@@ -104,6 +105,8 @@ class Guests:
             return
         if one.failed is not None and one.failed[0] != generation:
             one.failed = None
+        if order.guest and ((was is not None and was.key == order.key) or generation in one.copies):
+            order = replace(order, description=description_of(order.guest))
         one.order = order
         if not self._migrating.get(order.key, "moving"):
             del self._migrating[order.key]
@@ -254,7 +257,9 @@ class Guests:
             return self._absence(one, key, revision)
         nobodys = one.order is None and self._outlook.confirmed and key not in self._migrating
         cause = UNKNOWN if nobodys and copy.phase is Phase.PAUSED and not copy.migration_id else copy.cause
-        return Fact(key, revision, copy.phase, cause, copy.moments, copy.reboots, copy.resources)
+        return Fact(
+            key, revision, copy.phase, cause, copy.moments, copy.reboots, copy.resources, copy.description
+        )
 
     def _absence(self, one: _Instance, key: GuestKey, revision: int) -> Fact:
         if key.generation <= self._graveyard.ended(self.node, one.instance_id):
@@ -372,6 +377,7 @@ class Guests:
     async def _act(self, one: _Instance, key: GuestKey, verb: Verb) -> Copy | None:
         copy = one.copies.get(key.generation)
         order = one.order
+        changed: dict[str, Any] = {}
         match verb:
             case Verb.START:
                 return await self._start(one, key)
@@ -380,26 +386,47 @@ class Guests:
                 return None
             case Verb.SHUT_DOWN:
                 await self._driver.shut_down(key, force=order is not None and order.force)
-                return copy and replace(copy, phase=Phase.STOPPED, migration_id="", cause=None)
+                changed = {"phase": Phase.STOPPED, "migration_id": "", "cause": None}
             case Verb.PAUSE:
                 await self._driver.pause(key)
-                return copy and replace(copy, phase=Phase.PAUSED)
+                changed = {"phase": Phase.PAUSED}
             case Verb.RESUME:
                 await self._driver.resume(key)
-                return copy and replace(copy, phase=Phase.RUNNING, cause=None)
+                changed = {"phase": Phase.RUNNING, "cause": None}
             case Verb.REBOOT:
-                asked = order.reboots if order else 0
-                await self._driver.reboot(key, asked)
-                return copy and replace(copy, reboots=asked)
+                changed = {"reboots": order.reboots if order else 0}
+                await self._driver.reboot(key, changed["reboots"])
+            case Verb.DESCRIBE:
+                changed = {"description": await self._describe(one, key)}
+        return copy and replace(copy, **changed)
 
     async def _start(self, one: _Instance, key: GuestKey) -> Copy:
         order = one.order
         assert order is not None
         guest = guest_of(order.guest)
         moments: Sequence[Moment] = await self._driver.start(key, guest, reboots=order.reboots)
+        self._lighten(one, order)
+        return Copy(
+            Phase.RUNNING,
+            guest.resources,
+            order.reboots,
+            moments=tuple(moments),
+            description=guest.description,
+        )
+
+    async def _describe(self, one: _Instance, key: GuestKey) -> int:
+        order = one.order
+        assert order is not None
+        guest = guest_of(order.guest)
+        await self._driver.describe(key, guest)
+        self._lighten(one, order)
+        return guest.description
+
+    @staticmethod
+    def _lighten(one: _Instance, order: Order) -> None:
+        """The driver has the description now; ten thousand of them are heavy."""
         if one.order is order:
-            one.order = replace(order, guest=b"")  # the driver has it now; ten thousand of them are heavy
-        return Copy(Phase.RUNNING, guest.resources, order.reboots, moments=tuple(moments))
+            one.order = replace(order, guest=b"")
 
     async def _destroy(self, one: _Instance, key: GuestKey) -> None:
         # The stone first: a crash between the two must not leave a guest that looks wanted.
@@ -432,7 +459,12 @@ class Guests:
         of = found.migration_id
         over = found.phase is Phase.PAUSED and of and self._graveyard.is_dead(self.node, of)
         return Copy(
-            found.phase, found.guest.resources, found.reboots, found.cause, "" if over else found.migration_id
+            found.phase,
+            found.guest.resources,
+            found.reboots,
+            found.cause,
+            "" if over else found.migration_id,
+            description=found.guest.description,
         )
 
     async def close(self) -> None:
@@ -448,4 +480,5 @@ class Guests:
 def _is_as_ordered(copy: Copy | None, order: Order) -> bool:
     if copy is None or copy.phase is not Phase.RUNNING or order.power is not Power.RUNNING:
         return False
-    return copy.cause is None and copy.reboots >= order.reboots
+    same = copy.reboots >= order.reboots and copy.description >= order.description
+    return copy.cause is None and same

@@ -24,6 +24,7 @@ class Verb(StrEnum):
     REBOOT = "reboot"
     PAUSE = "pause"
     RESUME = "resume"
+    DESCRIBE = "describe"
 
 
 class Step(NamedTuple):
@@ -43,6 +44,7 @@ class Copy:
     cause: Cause | None = None
     migration_id: str = ""
     moments: tuple[Moment, ...] = ()
+    description: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,11 @@ def _towards_running(order: Order, copy: Copy | None, *, migrates: bool) -> Verb
         return None
     if copy.phase is Phase.PAUSED:
         return Verb.RESUME
-    return Verb.REBOOT if copy.phase is Phase.RUNNING and copy.reboots < order.reboots else None
+    if copy.phase is not Phase.RUNNING:
+        return None
+    if copy.reboots < order.reboots:
+        return Verb.REBOOT
+    return Verb.DESCRIBE if copy.description < order.description else None
 
 
 def interrupts(order: Order, step: Step) -> bool:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from mallee import __version__
@@ -29,6 +30,8 @@ _CLUSTER_VERBS = (
     "Resume",
     "Steer",
     "GetConsoleOutput",
+    "GetConsoleScreenshot",
+    "FollowConsole",
     "CaptureRoot",
 )
 ACCESS = AccessTable(
@@ -170,6 +173,20 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         return node_pb2.GetConsoleOutputResponse(
             output=output, at_ms=int(self._clock.now().timestamp() * 1000)
         )
+
+    async def GetConsoleScreenshot(
+        self, request: node_pb2.GetConsoleScreenshotRequest, context: Any
+    ) -> node_pb2.GetConsoleScreenshotResponse:
+        picture = await self._nodes.of(request.node).driver.screenshot(request.instance_id)
+        return node_pb2.GetConsoleScreenshotResponse(picture=picture, type="image/jpeg")
+
+    async def FollowConsole(
+        self, request: node_pb2.FollowConsoleRequest, context: Any
+    ) -> AsyncIterator[node_pb2.FollowConsoleResponse]:
+        written = self._nodes.of(request.node).driver.follow_console(request.instance_id)
+        async with aclosing(written):
+            async for some in written:
+                yield node_pb2.FollowConsoleResponse(output=some)
 
     async def CaptureRoot(
         self, request: node_pb2.CaptureRootRequest, context: Any

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
+from mallee.domain.guards import Guarded, GuardRule, Guards
 from mallee.domain.guest import (
     Cause,
     Guest,
@@ -35,7 +36,10 @@ _BOUNDS = Resources(1_024, 64 * 1024 * 1024)  # above any host; keeps a wrong me
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a guest should be. `guest` is the message `Guest`, read when it is needed."""
+    """What a guest should be. `guest` is the message `Guest`, read when it is needed.
+
+    `description` says which one that is, where there is a guest already that may have another.
+    """
 
     key: GuestKey
     revision: int
@@ -43,6 +47,7 @@ class Order:
     force: bool = False
     reboots: int = 0
     guest: bytes = b""
+    description: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class Fact:
     moments: tuple[Moment, ...] = ()
     reboots: int = 0
     resources: Resources = NOTHING
+    description: int = 0
 
 
 def order_of(message: attendance_pb2.GuestOrder) -> Order | None:
@@ -79,6 +85,7 @@ def fact_message(fact: Fact) -> attendance_pb2.GuestFact:
         moments=[common_pb2.Moment(name=each.name, at_ms=each.at_ms) for each in fact.moments],
         reboots=fact.reboots,
         resources=resources_message(fact.resources),
+        description=fact.description,
     )
 
 
@@ -88,6 +95,14 @@ def resources_message(resources: Resources) -> common_pb2.Resources:
 
 def key_of(subject: node_pb2.Subject) -> GuestKey:
     return GuestKey(subject.instance_id, subject.generation)
+
+
+def description_of(raw: bytes) -> int:
+    """Which description of its guest a message is; 0 for bytes that are none, which the start will tell."""
+    try:
+        return int(common_pb2.Guest.FromString(raw).description)
+    except DecodeError:
+        return 0
 
 
 def guest_of(raw: bytes) -> Guest:
@@ -128,6 +143,26 @@ def guest_of(raw: bytes) -> Guest:
         root_gib=read.root_gib,
         metadata=_metadata_of(read.metadata) if read.HasField("metadata") else PLAIN,
         launch_index=read.launch_index,
+        description=read.description,
+    )
+
+
+def guards_of(read: common_pb2.Guards) -> Guards:
+    """Security groups that a message says."""
+    return Guards(
+        {
+            group.group_id: tuple(
+                GuardRule(
+                    rule.egress, rule.protocol, rule.from_port, rule.to_port, rule.cidr, rule.peer_group_id
+                )
+                for rule in group.rules
+            )
+            for group in read.groups
+        },
+        tuple(
+            Guarded(guest.instance_id, guest.mac_address, guest.address, tuple(guest.group_ids))
+            for guest in read.guests
+        ),
     )
 
 

@@ -68,6 +68,7 @@ class Details(msgspec.Struct, frozen=True, omit_defaults=True):
         pinned_host: the node that the administrator asked for, if any.
         files: of the object store that it boots from, copied at launch: deregistering an image ends no instance.
         root_gib: of its root disk; 0 for as large as its image.
+        description: the wish that brought the description that the guest should have now; 0 for its first one.
     """
 
     vcpus: int
@@ -96,6 +97,7 @@ class Details(msgspec.Struct, frozen=True, omit_defaults=True):
     pinned_host: str = ""
     auto_recovery: str = "default"
     has_user_data: bool = False
+    description: int = 0
     files: GuestImage | None = None
     root_gib: int = 0
 
@@ -362,6 +364,12 @@ def save_state(tx: Tx, rows: Sequence[InstanceRow], *, moved: bool = True) -> No
 def save_details(tx: Tx, rows: Sequence[InstanceRow]) -> None:
     """Write type and document back."""
     _save(tx, _SAVE_DETAILS, _DETAIL_COLUMNS, rows)
+
+
+def save_described(tx: Tx, rows: Sequence[InstanceRow]) -> None:
+    """Write the wish back that comes with another description, and the description."""
+    save_state(tx, rows, moved=False)
+    save_details(tx, rows)
 
 
 def bare(tx: Tx, ids: Sequence[str]) -> None:

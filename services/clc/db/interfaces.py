@@ -100,6 +100,11 @@ _OF_GROUP = Prepared(
     .order_by(_N.id)
     .distinct()
 )
+_ATTACHED = Prepared(
+    select(network_interfaces)
+    .where(_N.zone == bindparam("zone"), _N.instance_id != "", _N.device_index == 0)
+    .order_by(_N.id)
+)
 _GROUPS = Prepared(
     select(interface_groups)
     .where(interface_groups.c.interface_id.in_(bindparam("ids", expanding=True)))
@@ -198,6 +203,11 @@ def of_instances(tx: Tx, account: str, instance_ids: Collection[str]) -> list[In
 def of_groups(tx: Tx, account: str, group_ids: Collection[str]) -> list[Interface]:
     """The interfaces that any of these groups guards, by id."""
     return [Interface(*row) for row in tx.execute(_OF_GROUP, {"account": account, "groups": list(group_ids)})]
+
+
+def attached_in(tx: Tx, zone: str) -> list[Interface]:
+    """The first interface of every instance of a zone, whoever's it is, by id."""
+    return [Interface(*row) for row in tx.execute(_ATTACHED, {"zone": zone})]
 
 
 def by_ids(tx: Tx, account: str, ids: Collection[str]) -> list[Interface]:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from mallee.domain.guards import Guards
 from mallee.domain.guest import Cause, Guest, GuestKey, Moment, Phase, Resources
 from mallee.domain.migration import Limits, Round
 from mallee.kernel.clock import Clock
@@ -18,13 +19,14 @@ from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
 from mallee.nc.db.fakes import FakeRow, FakeStore
 from mallee.nc.driver import Capabilities, Found, HandedOver, Steering, Wire
-from mallee.nc.drivers.fake_console import console
+from mallee.nc.drivers.fake_console import BLANK_SCREEN, console
 from mallee.nc.drivers.fake_guests import FakeGuests, conflict, found
 from mallee.nc.drivers.fake_knobs import Knobs, ends_after
 from mallee.nc.drivers.fake_migration import CopyRules, Receiver, Sender
 
 STEPS = (("image", 0.4), ("customise", 0.1), ("boot", 0.4), ("verify", 0.1))  # and their share of the start
 STOP_SHARE = 0.25  # of the time of a start, for a guest that is asked to shut down
+CONSOLE_LOOK = 0.25  # seconds between two looks at a console that somebody follows
 KEPT_BOOTS = 40  # more of them than that fill the console's ring
 
 
@@ -143,6 +145,14 @@ class FakeDriver:
         boots = (*row.boots, self._now_ms())[-KEPT_BOOTS:]
         await self._guests.change(key, reboots=asked, boots=boots)
 
+    async def describe(self, key: GuestKey, guest: Guest) -> None:
+        row = self._guests.need(key)
+        await self.knobs.meet("describe", row.guest.tags, self._clock)
+        await self._guests.change(key, guest=self._guests.need(key).guest.described_anew(guest))
+
+    async def guard(self, guards: Guards) -> None:
+        """Pretend guests are in no network."""
+
     async def pause(self, key: GuestKey) -> None:
         await self.knobs.meet("pause", self._guests.need(key).guest.tags, self._clock)
         if self._guests.need(key).phase is Phase.RUNNING or key in self._guests.unwritten:
@@ -171,6 +181,19 @@ class FakeDriver:
         if row is None:
             raise Fault(Kind.NOT_FOUND, f"No guest of {instance_id} is here.", code="no-such-guest")
         return console(row.guest, row.boots, "reboot: Power down" if row.phase is Phase.STOPPED else "")
+
+    async def follow_console(self, instance_id: str) -> AsyncGenerator[bytes, None]:
+        said = b""
+        while self._guests.latest(instance_id) is not None or not said:
+            now = await self.console(instance_id)
+            if now != said:
+                yield now.removeprefix(said)
+                said = now
+            await self._clock.sleep(CONSOLE_LOOK)
+
+    async def screenshot(self, instance_id: str) -> bytes:
+        await self.console(instance_id)  # which says whether it is here
+        return BLANK_SCREEN
 
     async def prepare(
         self,

@@ -10,6 +10,11 @@ from datetime import UTC, datetime
 from mallee.domain.guest import Guest
 
 RING_BYTES = 64 * 1024
+BLANK_SCREEN = base64.b64decode(  # a JPEG of 80 by 48 black points
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDACgcHiMeGSgjISMtKygwPGRBPDc3PHtYXUlkkYCZlo+AjIqgtObDoKrarYqMyP/L2u71////"
+    "m8H////6/+b9//j/wAALCAAwAFABAREA/8QAFQABAQAAAAAAAAAAAAAAAAAAAAX/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/9oACAEBAAA/AIoAAAAA"
+    "AAAAAAAAAAAAAAP/2Q=="
+)
 _KERNEL = "6.1.0-mallee-fake"
 
 

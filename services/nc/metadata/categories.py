@@ -8,15 +8,30 @@ from typing import Final
 
 import msgspec
 
-from mallee.domain.guest import Guest
+from mallee.domain.guest import Guest, is_path
 
-VERSIONS: Final = ("1.0", "2016-09-02", "2018-09-24", "2021-03-23", "latest")
-"""The dated trees that are served, all with the same contents; cloud-init asks for 2021-03-23 first."""
+VERSIONS: Final = (
+    *(
+        "1.0",
+        "2007-01-19",
+        "2007-03-01",
+        "2007-08-29",
+        "2007-10-10",
+        "2007-12-15",
+        "2008-02-01",
+        "2008-09-01",
+    ),
+    *("2009-04-04", "2011-01-01", "2011-05-01", "2012-01-12", "2014-02-25", "2014-11-05", "2015-10-20"),
+    *("2016-04-19", "2016-06-30", "2016-09-02", "2018-03-28", "2018-08-17", "2018-09-24", "2019-10-01"),
+    *("2020-10-27", "2021-01-03", "2021-03-23", "2021-07-15", "2022-09-24", "2024-04-11", "latest"),
+)
+"""The dated trees that are served, EC2's own, all with the same contents."""
 
 
 def tree(guest: Guest) -> Mapping[str, str]:
     """Path below a version -> text, for every leaf. Folders are what leaves have in common."""
     leaves = {f"meta-data/{name}": text for name, text in _metadata(guest).items()}
+    # Unsigned: `signature`, `pkcs7` and `rsa2048` are not found, as is `iam/`, where no role is attached.
     leaves["dynamic/instance-identity/document"] = _document(guest)
     if guest.user_data:
         leaves["user-data"] = guest.user_data.decode("latin-1")  # bytes as they are; the door writes them so
@@ -44,9 +59,12 @@ def _metadata(guest: Guest) -> Mapping[str, str]:
     card = f"network/interfaces/macs/{mac}"
     found = {
         "ami-id": guest.image_id,
-        "ami-launch-index": "0",
+        "ami-launch-index": str(guest.launch_index),
+        "ami-manifest-path": "(unknown)",
         "block-device-mapping/ami": guest.root_device_name.removeprefix("/dev/"),
         "block-device-mapping/root": guest.root_device_name,
+        "events/maintenance/history": "[]",
+        "events/maintenance/scheduled": "[]",
         "hostname": guest.hostname,
         "instance-action": "none",
         "instance-id": guest.instance_id,
@@ -67,9 +85,17 @@ def _metadata(guest: Guest) -> Mapping[str, str]:
         "services/partition": "aws",
     }
     if guest.public_key:
-        found["public-keys/0/openssh-key"] = guest.public_key
-        found["public-keys/0/name"] = guest.key_name
+        found["public-keys/0/openssh-key"] = _as_bytes(guest.public_key)
+        found["public-keys/0/name"] = _as_bytes(guest.key_name)
+    for name, value in (guest.metadata.tags or {}).items():
+        if is_path(name):
+            found[f"tags/instance/{name}"] = _as_bytes(value)
     return found
+
+
+def _as_bytes(text: str) -> str:
+    """What the door writes as this text in UTF-8."""
+    return text.encode().decode("latin-1")
 
 
 def _document(guest: Guest) -> str:

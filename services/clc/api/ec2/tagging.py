@@ -5,12 +5,13 @@ Source: "Tag restrictions" of the EC2 user guide.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mallee.aws.errors import InvalidParameterValue, MissingParameter
 from mallee.clc.db.tags import TAGS_PER_RESOURCE
 from mallee.clc.errors import TagLimitExceeded
+from mallee.domain.guest import is_path
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagSpecificationUnionTypeDef, TagTypeDef
@@ -50,6 +51,20 @@ def check_key(key: str | None) -> None:
         raise InvalidParameterValue(f"Tag key exceeds the maximum length of {KEY_LENGTH} characters")
     if key.lower().startswith("aws:"):
         raise InvalidParameterValue("Tag keys starting with 'aws:' are reserved for internal use")
+
+
+def check_shown_to_guests(keys: Iterable[str]) -> None:
+    """A tag that an instance shows to its guest is a path there.
+
+    Raises:
+        InvalidParameterValue: naming a key that cannot be one.
+    """
+    for key in keys:
+        if not is_path(key):
+            raise InvalidParameterValue(
+                f"'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\-_+=,.@:]{{1,255}}), "
+                "and must not be a reserved name ('.', '..', '_index')"
+            )
 
 
 def specified(

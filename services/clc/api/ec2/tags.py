@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mallee.aws.errors import InvalidParameterValue, MissingParameter
 from mallee.aws.filters import Filter
-from mallee.clc import errors
+from mallee.clc import errors, wishes
 from mallee.clc.api.ec2 import ec2, tagging
 from mallee.clc.api.ec2.listing import Listing, Looks, Sought, listed, member, nothing, page_of, slice_of
 from mallee.clc.call import Call
@@ -116,6 +116,18 @@ def _touch(tx: Tx, account: str, resources: Sequence[tuple[str, Kind]]) -> None:
     instances.touch(tx, account, [one for one in shown if one])
 
 
+def _describe(tx: Tx, resources: Sequence[tuple[str, Kind]]) -> dict[str, str]:
+    """Instances that show their tags to their guests have another description now: which, with their zones."""
+    ids = [resource_id for resource_id, kind in resources if kind.type == "instance"]
+    changed = [
+        wishes.describe(row, details)
+        for row in instances.find(tx, ids)
+        if (details := instances.decode(row.details)).metadata.tags == "enabled"
+    ]
+    instances.save_described(tx, changed)
+    return {row.id: row.zone for row in changed}
+
+
 @ec2.action("CreateTags", accepts=("Resources", "Tags", "DryRun"))
 async def create_tags(call: Call, req: Mapping[str, Any]) -> None:
     """Add tags to every resource named, or to none."""
@@ -123,13 +135,17 @@ async def create_tags(call: Call, req: Mapping[str, Any]) -> None:
     if not wanted:
         raise MissingParameter("tagSet")
 
-    def work(tx: Tx) -> None:
+    def work(tx: Tx) -> dict[str, str]:
         _check_there(tx, call.account, resources)
         for resource_id, kind in resources:
             tags.put(tx, call.account, resource_id, kind.type, wanted)
         _touch(tx, call.account, resources)
+        described = _describe(tx, resources)
+        if described:
+            tagging.check_shown_to_guests(wanted)
+        return described
 
-    await call.change(work, type(None))
+    call.cloud.clusters.hint(await call.change(work, dict[str, str]))
 
 
 @ec2.action("DeleteTags", accepts=("Resources", "Tags", "DryRun"))
@@ -140,7 +156,7 @@ async def delete_tags(call: Call, req: Mapping[str, Any]) -> None:
         tagging.check_key(tag.get("Key"))
     keys = {tag["Key"]: tag.get("Value") for tag in given}
 
-    def work(tx: Tx) -> None:
+    def work(tx: Tx) -> dict[str, str]:
         _check_there(tx, call.account, resources)
         for resource_id, _ in resources:
             if keys:
@@ -148,8 +164,9 @@ async def delete_tags(call: Call, req: Mapping[str, Any]) -> None:
             else:
                 tags.remove_all(tx, call.account, resource_id)
         _touch(tx, call.account, resources)
+        return _describe(tx, resources)
 
-    await call.change(work, type(None))
+    call.cloud.clusters.hint(await call.change(work, dict[str, str]))
 
 
 _LOOKS: Looks = {

@@ -15,12 +15,14 @@ from typing import Final
 
 import libvirt
 
+from mallee.domain.guards import Guards
 from mallee.domain.guest import Guest, GuestKey, Moment, Phase, Resources
 from mallee.domain.migration import Limits, Round
 from mallee.kernel.clock import Clock
 from mallee.kernel.errors import Fault, Kind
 from mallee.nc.driver import Capabilities, Found, HandedOver, Steering, Wire
 from mallee.nc.drivers.libvirt.confidence import Confidence
+from mallee.nc.drivers.libvirt import screen
 from mallee.nc.drivers.libvirt.connection import Daemon
 from mallee.nc.drivers.libvirt.disks import Disks
 from mallee.nc.drivers.libvirt.domain import Identity, Shape
@@ -76,6 +78,7 @@ class LibvirtDriver:
         confidence: Confidence | None = None,
     ) -> None:
         self._host = host
+        self._network = network
         self._clock = clock
         self._news = News()
         self._ended: asyncio.Queue[str] = asyncio.Queue()
@@ -107,7 +110,8 @@ class LibvirtDriver:
         model, mib, cpus = await self._daemon.call(lambda c: c.getInfo()[:3])
         _ = model  # of the processor; what guests see is the shape's
         capacity = Resources(self._host.vcpus or cpus, max(0, mib - _OVERHEAD_MIB))
-        return Capabilities(self._host.shape.accelerator, self._host.shape.cpu_model, capacity)
+        shape = self._host.shape
+        return Capabilities(shape.accelerator, shape.cpu_model, capacity, guards=self._network.guards)
 
     async def inventory(self) -> Sequence[Found]:
         return [found(seen) for seen in await self._domains.all()]
@@ -182,6 +186,15 @@ class LibvirtDriver:
         # Counted after it: a crash in between reboots once more, and never too little.
         await self._domains.remember(seen, reboots=asked)
 
+    async def describe(self, key: GuestKey, guest: Guest) -> None:
+        seen = await self._domains.need(key)
+        anew = seen.me.guest.described_anew(guest)
+        await self._domains.remember(seen, guest=anew)
+        await self._network.describe(key, anew)
+
+    async def guard(self, guards: Guards) -> None:
+        await self._network.guard(guards)
+
     async def pause(self, key: GuestKey) -> None:
         seen = await self._domains.need(key)
         if seen.phase is Phase.RUNNING:
@@ -198,10 +211,22 @@ class LibvirtDriver:
                 raise _conflict(f"{key.instance_id} cannot run on.", f"It is {seen.phase}.", "not-paused")
 
     async def console(self, instance_id: str) -> bytes:
+        return await self._domains.read_console(await self._latest(instance_id))
+
+    async def follow_console(self, instance_id: str) -> AsyncGenerator[bytes, None]:
+        key = await self._latest(instance_id)
+        async with aclosing(screen.follow_console(self._domains, key, self._clock)) as written:
+            async for some in written:
+                yield some
+
+    async def screenshot(self, instance_id: str) -> bytes:
+        return await screen.screenshot(self._domains, await self._latest(instance_id))
+
+    async def _latest(self, instance_id: str) -> GuestKey:
         keys = [seen.me.key for seen in await self._domains.all() if seen.me.key.instance_id == instance_id]
         if not keys:
             raise Fault(Kind.NOT_FOUND, f"No guest of {instance_id} is here.", code="no-such-guest")
-        return await self._domains.read_console(max(keys))
+        return max(keys)
 
     async def prepare(self, key: GuestKey, guest: Guest, migration_id: str, sender: str = "") -> str:
         await self._need_room(guest)

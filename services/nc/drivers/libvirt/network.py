@@ -1,9 +1,9 @@
 """The flat network of a cluster: one segment on which guests of all its nodes and their hosts meet.
 
 A bridge on each host, joined by VXLAN tunnels to the hosts that are named. A guest's card is led to the
-metadata service by its own port, gets its address by DHCP and can use no other; what it sends that
-is not its own is dropped before it reaches anybody. The bridge, its rules and its DHCP server are
-there while a guest is, and gone with the last.
+metadata service by its own port, gets its address by DHCP and can use no other; what its security
+groups do not let through reaches nobody (`rules`). The bridge, its rules and its DHCP server are there
+while a guest is, and gone with the last.
 """
 
 from __future__ import annotations
@@ -11,25 +11,27 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
-import re
 import shutil
 import signal
-import subprocess
-from collections.abc import Iterator
+import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
+
+from mallee.domain.guards import Guards
 from mallee.domain.guest import Guest, GuestKey
 from mallee.kernel.errors import Fault, Kind
+from mallee.nc.drivers.libvirt.commands import run
+from mallee.nc.drivers.libvirt.rules import FAMILIES, TABLE, Plug, Segment, is_mac, rules_of
 from mallee.nc.metadata.server import ADDRESS
 
 VNI: Final = 4201
+_BRIDGED: Final = Path("/proc/sys/net/bridge")
 _MTU: Final = 1450  # what a VXLAN leaves of 1,500
-_TABLE: Final = "mallee"
-_is_mac = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII).fullmatch
 
 
 class Network(Protocol):
@@ -37,11 +39,21 @@ class Network(Protocol):
 
     bridge: str
 
+    @property
+    def guards(self) -> bool:
+        """Whether it enforces security groups."""
+
     async def plug(self, key: GuestKey, guest: Guest) -> str:
         """Make everything ready for the guest's card; returns the name that its host side must have."""
 
     async def unplug(self, key: GuestKey) -> None:
         """Take everything of it away. One that was never plugged in is unplugged already."""
+
+    async def describe(self, key: GuestKey, guest: Guest) -> None:
+        """Another description of a guest is in force."""
+
+    async def guard(self, guards: Guards) -> None:
+        """Enforce these groups for all guests, in place of what was enforced."""
 
 
 class Metadata(Protocol):
@@ -49,11 +61,15 @@ class Metadata(Protocol):
 
     async def open(self, key: GuestKey, guest: Guest) -> int: ...
 
+    def describe(self, key: GuestKey, guest: Guest) -> None: ...
+
     async def close(self, key: GuestKey) -> None: ...
 
 
 class NoNetwork:
     """Guests without a card, or on a bridge that somebody else looks after."""
+
+    guards = False
 
     def __init__(self, bridge: str = "") -> None:
         self.bridge = bridge
@@ -64,16 +80,11 @@ class NoNetwork:
     async def unplug(self, key: GuestKey) -> None:
         pass
 
+    async def describe(self, key: GuestKey, guest: Guest) -> None:
+        pass
 
-@dataclass(frozen=True, slots=True)
-class Plug:
-    """One guest's place on the bridge."""
-
-    tap: str
-    mac: str
-    address: str
-    subnet: ipaddress.IPv4Network
-    port: int  # of its metadata, on the host
+    async def guard(self, guards: Guards) -> None:
+        pass
 
 
 @dataclass(slots=True)
@@ -84,7 +95,7 @@ class FlatNetwork:
         bridge: its name; made when the first guest comes.
         local: the host's address for tunnels.
         peers: the addresses of the other hosts.
-        folder: for the DHCP server's files.
+        folder: for the DHCP server's files, and the groups that were enforced last.
         metadata: of the guests.
     """
 
@@ -94,9 +105,14 @@ class FlatNetwork:
     folder: Path
     metadata: Metadata
     _plugs: dict[GuestKey, Plug] = field(default_factory=dict)
+    _guards: Guards | None = None  # until they are known: what the folder says, else that nobody may anything
     _dhcp: asyncio.subprocess.Process | None = None
     _subnets: frozenset[ipaddress.IPv4Network] = frozenset()
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def guards(self) -> bool:
+        return True
 
     @property
     def _tunnel(self) -> str:
@@ -121,6 +137,42 @@ class FlatNetwork:
                 await self._remove()
             await self.metadata.close(key)
 
+    async def describe(self, key: GuestKey, guest: Guest) -> None:
+        self.metadata.describe(key, guest)
+
+    async def guard(self, guards: Guards) -> None:
+        async with self._turn:
+            before = self._known_guards()
+            if guards == before:
+                return
+            self._guards = guards
+            if self._plugs:
+                try:
+                    await self._enforce()
+                except BaseException:
+                    self._guards = before  # whoever says it again is heard again
+                    raise
+
+    def _known_guards(self) -> Guards:
+        """What was said last, or what a node controller before this one had heard."""
+        if self._guards is None:
+            try:
+                self._guards = msgspec.json.decode(self._guards_file.read_bytes(), type=Guards)
+            except (FileNotFoundError, msgspec.MsgspecError):
+                self._guards = Guards()
+        return self._guards
+
+    @property
+    def _guards_file(self) -> Path:
+        return self.folder / "guards.json"
+
+    async def _enforce(self) -> None:
+        guards = self._known_guards()
+        segment = Segment(self.bridge, self._tunnel, _mac_of(self.local))
+        rules = "\n".join(rules_of(segment, list(self._plugs.values()), guards))
+        await run("nft", "-f", "-", stdin=rules)
+        replace_file(self._guards_file, msgspec.json.encode(guards))
+
     async def let_go(self) -> None:
         """The node controller goes; guests keep their network, but for what it alone answers."""
         await self._end_dhcp()
@@ -128,32 +180,33 @@ class FlatNetwork:
     async def _make_bridge(self) -> None:
         """All in one call of each tool: starting one costs more than what it does."""
         bridge, tunnel = self.bridge, self._tunnel
-        lines = [f"addr replace {ADDRESS}/32 dev {bridge}"]
+        await lead_bridged_through_ip()
+        lines = [
+            f"link set {bridge} type bridge nf_call_iptables 1",
+            f"addr replace {ADDRESS}/32 dev {bridge}",
+        ]
         if not _is_there(bridge):
             # The address never changes with the ports, so that no guest's memory of it goes stale.
             made = f"link add {bridge} address {_mac_of(self.local)} type bridge"
             lines = [made, f"link set {bridge} mtu {_MTU} up", *lines]
         if _is_there(tunnel):
-            await _run("ip", "-batch", "-", stdin="\n".join(lines))
+            await run("ip", "-batch", "-", stdin="\n".join(lines))
             return
         lines += [
             f"link add {tunnel} type vxlan id {VNI} local {self.local} dstport 4789",
             f"link set {tunnel} master {bridge} up",
         ]
-        await _run("ip", "-batch", "-", stdin="\n".join(lines))
+        await run("ip", "-batch", "-", stdin="\n".join(lines))
         flood = [f"fdb append 00:00:00:00:00:00 dev {tunnel} dst {peer}" for peer in self.peers]
-        await _run("bridge", "-batch", "-", stdin="\n".join(flood))
+        await run("bridge", "-batch", "-", stdin="\n".join(flood))
 
     async def _apply(self) -> None:
         subnets = frozenset(plug.subnet for plug in self._plugs.values())
         if subnets - self._subnets:
             lines = [f"addr replace {subnet[1]}/{subnet.prefixlen} dev {self.bridge}" for subnet in subnets]
-            await _run("ip", "-batch", "-", stdin="\n".join(lines))
-        rules = "\n".join(
-            rules_of(self.bridge, self._tunnel, _mac_of(self.local), list(self._plugs.values()))
-        )
-        await _run("nft", "-f", "-", stdin=rules)
+            await run("ip", "-batch", "-", stdin="\n".join(lines))
         self._write_hosts()
+        await self._enforce()
         if subnets != self._subnets or self._dhcp is None or self._dhcp.returncode is not None:
             await self._end_dhcp()
             await self._start_dhcp(subnets)
@@ -217,62 +270,22 @@ class FlatNetwork:
     async def _remove(self) -> None:
         await self._end_dhcp()
         self._subnets = frozenset()
-        for family in ("bridge", "ip", "inet"):
-            await _run("nft", "delete", "table", family, _TABLE, check=False)
+        for family in FAMILIES:
+            await run("nft", "delete", "table", family, TABLE, check=False)
         for link in (self._tunnel, self.bridge):
-            await _run("ip", "link", "del", link, check=False)
+            await run("ip", "link", "del", link, check=False)
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
 
-def rules_of(bridge: str, tunnel: str, bridge_mac: str, plugs: list[Plug]) -> Iterator[str]:
-    """The whole of our rules, in nft's words, to be put in place of what was there in one step.
-
-    Every word is ours or was checked to be an address; none is a name that a user chose.
-    """
-    for family in ("bridge", "ip", "inet"):
-        yield f"table {family} {_TABLE} {{}}"
-        yield f"delete table {family} {_TABLE}"
-    yield f"table bridge {_TABLE} {{ chain arriving {{ type filter hook prerouting priority -300;"
-    for plug in plugs:
-        own = f'iifname "{plug.tap}"'
-        yield f"{own} ether saddr != {plug.mac} drop"
-        yield f"{own} ether type != {{ ip, arp }} drop"
-        yield f"{own} ether type ip ip saddr != {{ {plug.address}, 0.0.0.0 }} drop"
-        yield f"{own} ether type arp arp saddr ether != {plug.mac} drop"
-        yield f"{own} ether type arp arp saddr ip != {{ {plug.address}, 0.0.0.0 }} drop"
-        yield f"{own} ether type ip udp sport 67 drop"
-        # To this host's service, whoever's address the guest still remembers from the host it came from.
-        yield f"{own} ip daddr {ADDRESS} tcp dport 80 ether daddr set {bridge_mac} meta mark set {plug.port} accept"
-        yield f"{own} ip daddr {ADDRESS} drop"
-    # Each host answers for the gateway and the metadata itself, and serves DHCP to its own guests alone.
-    gateways = sorted({str(plug.subnet[1]) for plug in plugs} | {ADDRESS})
-    yield f'iifname "{tunnel}" ether type arp arp daddr ip {{ {", ".join(gateways)} }} drop'
-    yield f'iifname "{tunnel}" ether type ip udp dport {{ 67, 68 }} drop'
-    yield from ("}", "}")
-    yield f"table ip {_TABLE} {{ chain arriving {{ type nat hook prerouting priority -100;"
-    for plug in plugs:
-        yield f'iifname "{bridge}" meta mark {plug.port} ip daddr {ADDRESS} tcp dport 80 dnat to {ADDRESS}:{plug.port}'
-    yield from ("}", "}")
-    # Of the host itself a guest reaches what is meant for it, and nothing else that happens to listen.
-    yield f"table inet {_TABLE} {{ chain host {{ type filter hook input priority 0;"
-    yield f'iifname != "{bridge}" accept'
-    yield "ct state established,related accept"
-    yield "meta mark != 0 accept"
-    yield "udp dport 67 accept"
-    yield "ip protocol icmp accept"
-    yield "drop"
-    yield from ("}", "}")
-
-
 def _plug_of(key: GuestKey, guest: Guest, port: int) -> Plug:
-    if not _is_mac(guest.mac_address):
+    if not is_mac(guest.mac_address):
         raise Fault(Kind.INVALID, f"{guest.mac_address!r} is no address of a card.", code="bad-guest")
     try:
         address = ipaddress.IPv4Address(guest.private_address)
         subnet = ipaddress.IPv4Network(guest.subnet_cidr)
     except ValueError as error:
         raise Fault(Kind.INVALID, "The guest has no address.", why=str(error), code="bad-guest") from error
-    return Plug(tap_of(key), guest.mac_address, str(address), subnet, port)
+    return Plug(key.instance_id, tap_of(key), guest.mac_address, str(address), subnet, port)
 
 
 def tap_of(key: GuestKey) -> str:
@@ -281,13 +294,46 @@ def tap_of(key: GuestKey) -> str:
 
 
 def _is_there(link: str) -> bool:
-    return Path(f"/sys/class/net/{link}").exists()
+    try:
+        socket.if_nametoindex(link)
+    except OSError:
+        return False
+    return True
 
 
 def _mac_of(address: str) -> str:
     """A locally administered address, one for each host."""
     digits = sha256(f"bridge {address}".encode()).hexdigest()
     return "02:" + ":".join(digits[at : at + 2] for at in range(0, 10, 2))
+
+
+async def lead_bridged_through_ip() -> None:
+    """Have the kernel know the connections of what is bridged, on our bridge alone.
+
+    The module begins with that switched on for every bridge of the host: those are not ours to change.
+
+    Raises:
+        Fault: UNAVAILABLE `no-br-netfilter`: without it no security group could be kept.
+    """
+    if _BRIDGED.exists():
+        return
+    if not await run("modprobe", "br_netfilter", check=False) or not _BRIDGED.exists():
+        raise Fault(
+            Kind.UNAVAILABLE,
+            "Guests cannot be guarded on this host.",
+            why="The kernel has no br_netfilter, by which it knows the connections of what is bridged.",
+            fix="Install the kernel's modules and run: modprobe br_netfilter",
+            code="no-br-netfilter",
+        )
+    for name in ("iptables", "ip6tables", "arptables"):
+        (_BRIDGED / f"bridge-nf-call-{name}").write_text("0")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Whole or not at all, also when two node controllers follow each other."""
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(content)
+    fresh.replace(path)
 
 
 def _end_orphan(pid_file: Path) -> None:
@@ -298,29 +344,3 @@ def _end_orphan(pid_file: Path) -> None:
             os.kill(pid, signal.SIGKILL)
     except (OSError, ValueError):
         return
-
-
-async def _run(*command: str, stdin: str = "", check: bool = True) -> None:
-    try:
-        done = await asyncio.to_thread(
-            subprocess.run,
-            command,
-            input=stdin.encode(),
-            capture_output=True,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise Fault(
-            Kind.UNAVAILABLE,
-            f"{command[0]} is not installed.",
-            fix="apt install iproute2 nftables dnsmasq-base",
-            code="missing-tools",
-        ) from error
-    if check and done.returncode:
-        raise Fault(
-            Kind.UNAVAILABLE,
-            "The host's network could not be changed.",
-            why=f"{' '.join(command)}: {done.stderr.decode(errors='replace').strip()[:500]}",
-            fix="The node controller must run as root; run: mallee doctor",
-            code="network-failed",
-        )

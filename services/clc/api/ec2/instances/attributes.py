@@ -14,13 +14,14 @@ from mallee.aws.errors import (
     MissingParameter,
     UnsupportedOperation,
 )
-from mallee.clc.api.ec2 import ec2
+from mallee.clc import wishes
+from mallee.clc.api.ec2 import ec2, tagging
 from mallee.clc.api.ec2.instances import launch_request, view
 from mallee.clc.api.ec2.instances.describe import checked_ids
 from mallee.clc.api.ec2.instances.launch_request import one_of
 from mallee.clc.api.ec2.instances.view import Seen
 from mallee.clc.call import Call
-from mallee.clc.db import instances, interfaces, security_groups
+from mallee.clc.db import instances, interfaces, security_groups, tags
 from mallee.clc.db.instances import Details, InstanceRow
 from mallee.clc.errors import IncorrectInstanceState, InvalidInstanceAttributeValue
 from mallee.clc.instance import State
@@ -308,7 +309,7 @@ async def reset_instance_attribute(call: Call, req: ResetInstanceAttributeReques
 async def modify_instance_metadata_options(
     call: Call, req: ModifyInstanceMetadataOptionsRequestTypeDef
 ) -> dict[str, Any]:
-    """Change how the guest may ask for its metadata."""
+    """Change how the guest may ask for its metadata; `pending` until its node has heard of it."""
     ids = checked_ids([req["InstanceId"]])
 
     def work(tx: Tx) -> str:
@@ -317,11 +318,17 @@ async def modify_instance_metadata_options(
             raise IncorrectInstanceState(f"The instance '{row.id}' is terminated.")
         details = instances.decode(row.details)
         options = launch_request.metadata_options(req, details.metadata)
-        _save(tx, row, msgspec.structs.replace(details, metadata=options))
+        if options != details.metadata:
+            if options.tags == "enabled":
+                tagging.check_shown_to_guests(tags.of(tx, call.account, ids).get(row.id, {}))
+            changed = wishes.describe(row, msgspec.structs.replace(details, metadata=options))
+            instances.save_described(tx, [changed])
         return row.id
 
     await call.change(work, str)
     row = (await call.cloud.db.read(lambda tx: instances.mine(tx, call.account, ids)))[0]
+    if row.unsettled:
+        call.cloud.clusters.hint({row.id: row.zone})
     options = view.metadata_options(row, instances.decode(row.details))
     return {"InstanceId": row.id, "InstanceMetadataOptions": options}
 

@@ -11,11 +11,17 @@ from mallee.clc.api.ec2.instances.describe import checked_ids
 from mallee.clc.api.times import moment
 from mallee.clc.call import Call
 from mallee.clc.db import instances
+from mallee.clc.errors import IncorrectInstanceState
 from mallee.clc.faults import as_aws_error
+from mallee.clc.instance import State
 from mallee.kernel.errors import Fault, Kind
 
 if TYPE_CHECKING:
-    from types_boto3_ec2.type_defs import GetConsoleOutputRequestTypeDef, GetInstanceUefiDataRequestTypeDef
+    from types_boto3_ec2.type_defs import (
+        GetConsoleOutputRequestTypeDef,
+        GetConsoleScreenshotRequestTypeDef,
+        GetInstanceUefiDataRequestTypeDef,
+    )
 
 
 @ec2.action("GetConsoleOutput", accepts=("InstanceId", "Latest", "DryRun"))
@@ -33,6 +39,20 @@ async def get_console_output(call: Call, req: GetConsoleOutputRequestTypeDef) ->
         else:
             output, at_ms = answer.output, answer.at_ms or at_ms
     return {"InstanceId": row.id, "Output": b64encode(output).decode(), "Timestamp": moment(at_ms)}
+
+
+@ec2.action("GetConsoleScreenshot", accepts=("InstanceId", "WakeUp", "DryRun"))
+async def get_console_screenshot(call: Call, req: GetConsoleScreenshotRequestTypeDef) -> dict[str, Any]:
+    """The screen of a running guest as a JPEG in base64; no guest here sleeps, so none is woken up."""
+    ids = checked_ids([req["InstanceId"]])
+    row = (await call.cloud.db.read(lambda tx: instances.mine(tx, call.account, ids)))[0]
+    if row.state != State.RUNNING:
+        raise IncorrectInstanceState(f"The instance '{row.id}' is not in the 'running' state.")
+    try:
+        picture = await call.cloud.clusters.at(row.zone).screenshot(row.id)
+    except Fault as fault:
+        raise as_aws_error(fault) from fault
+    return {"InstanceId": row.id, "ImageData": b64encode(picture).decode()}
 
 
 @ec2.action("GetInstanceUefiData", accepts=("InstanceId", "DryRun"))

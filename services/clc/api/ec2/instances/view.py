@@ -12,7 +12,7 @@ from mallee.clc.call import Call
 from mallee.clc.db import instances, interfaces, network, security_groups, tags
 from mallee.clc.db.instances import Details, InstanceRow
 from mallee.clc.db.interfaces import Interface
-from mallee.clc.instance import USER_SHUTDOWN, State
+from mallee.clc.instance import USER_SHUTDOWN, Operation, State
 from mallee.kernel.db import Tx
 
 GroupNames = Mapping[str, str]
@@ -153,7 +153,9 @@ def transition_reason(row: InstanceRow) -> str:
 def metadata_options(row: InstanceRow, details: Details) -> dict[str, Any]:
     options = details.metadata
     return {
-        "State": "pending" if row.state == State.PENDING else "applied",
+        "State": "pending"
+        if row.state == State.PENDING or row.operation == Operation.DESCRIBE
+        else "applied",
         "HttpTokens": options.tokens,
         "HttpPutResponseHopLimit": options.hop_limit,
         "HttpEndpoint": options.endpoint,

@@ -1,0 +1,229 @@
+"""What a host lets through between its guests, in nft's words.
+
+Two families share the work. The bridge family knows which guest's card a packet comes from and goes
+to: there spoofing ends, and the groups' rules are asked. The ip family, through which the kernel leads
+what is bridged (br_netfilter), knows connections: what no rule lets through passes if it belongs to
+one that a rule has let begin. Between the two a mark is carried:
+
+    the low 16 bits   the port of the guest's own metadata on this host
+    DENIED            no rule lets this begin a connection
+    KNOWN             it belongs to a connection that was let through
+    HOST              the host itself says it: an administrator reaches the guests of his host
+
+A rule that is taken away ends no connection that goes on, as on EC2.
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
+https://wiki.nftables.org/wiki-nftables/index.php/Bridge_filtering
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mallee.domain.guards import Guarded, GuardRule, Guards
+from mallee.nc.metadata.server import ADDRESS
+
+TABLE: Final = "mallee"
+FAMILIES: Final = ("bridge", "ip", "inet")
+DENIED, KNOWN, HOST, PORT = 0x10000, 0x20000, 0x40000, 0xFFFF
+PACKETS_A_SECOND: Final = 1024  # that a guest may send to its metadata, as on EC2
+_DENY: Final = f"meta mark set meta mark or {DENIED:#x}"
+_is_mac = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII).fullmatch
+_is_number = re.compile(r"[0-9]{1,3}", re.ASCII).fullmatch
+
+
+def is_mac(text: str) -> bool:
+    """Whether this is the address of a card, in the one spelling that is used."""
+    return bool(_is_mac(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Plug:
+    """One guest's place on the bridge."""
+
+    instance_id: str
+    tap: str
+    mac: str
+    address: str
+    subnet: ipaddress.IPv4Network
+    port: int  # of its metadata, on the host
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The bridge of a host, and its way to the others."""
+
+    bridge: str
+    tunnel: str
+    mac: str  # of the bridge
+
+
+def rules_of(segment: Segment, plugs: Sequence[Plug], guards: Guards) -> Iterator[str]:
+    """The whole of our rules, to be put in place of what was there in one step.
+
+    Every word is ours or was checked to be an address; none is a name that a user chose.
+    """
+    for family in FAMILIES:
+        yield f"table {family} {TABLE} {{}}"
+        yield f"delete table {family} {TABLE}"
+    yield f"table bridge {TABLE} {{"
+    yield from _arriving(segment, plugs)
+    yield from _groups(plugs, guards)
+    yield from _crossing(plugs)
+    yield "}"
+    yield from _connections(segment, plugs)
+    yield from _host(segment)
+
+
+def _arriving(segment: Segment, plugs: Sequence[Plug]) -> Iterator[str]:
+    yield "chain arriving { type filter hook prerouting priority -300;"
+    for plug in plugs:
+        own = f'iifname "{plug.tap}"'
+        yield f"{own} ether saddr != {plug.mac} drop"
+        yield f"{own} ether type != {{ ip, arp }} drop"
+        yield f"{own} ether type ip ip saddr != {{ {plug.address}, 0.0.0.0 }} drop"
+        yield f"{own} ether type arp arp saddr ether != {plug.mac} drop"
+        yield f"{own} ether type arp arp saddr ip != {{ {plug.address}, 0.0.0.0 }} drop"
+        yield f"{own} ether type ip udp sport 67 drop"
+        yield f"{own} ip daddr {ADDRESS} limit rate over {PACKETS_A_SECOND}/second burst {PACKETS_A_SECOND} packets drop"
+        # To this host's service, whoever's address the guest still remembers from the host it came from.
+        yield f"{own} ip daddr {ADDRESS} tcp dport 80 ether daddr set {segment.mac} meta mark set {plug.port} accept"
+        yield f"{own} ip daddr {ADDRESS} drop"
+    # Each host answers for the gateway and the metadata itself, and serves DHCP to its own guests alone.
+    gateways = sorted({str(plug.subnet[1]) for plug in plugs} | {ADDRESS})
+    from_others = f'iifname "{segment.tunnel}"'
+    yield f"{from_others} ether type arp arp daddr ip {{ {', '.join(gateways)} }} drop"
+    yield f"{from_others} ether type ip udp dport {{ 67, 68 }} drop"
+    yield f"{from_others} ether type ip ip daddr {ADDRESS} drop"
+    yield f"{from_others} meta mark set 0"
+    yield "}"
+
+
+def _groups(plugs: Sequence[Plug], guards: Guards) -> Iterator[str]:
+    """A chain each way for each group, which accepts what its rules let through, and two for each guest."""
+    guarded = {plug.tap: guards.of(plug.instance_id) for plug in plugs}
+    used = sorted({name for each in guarded.values() if each is not None for name in each.groups})
+    named = sorted({rule.peer_group for name in used for rule in guards.groups.get(name, ())} - {""})
+    members = {name: f"members{number}" for number, name in enumerate(named)}
+    for name, called in members.items():
+        yield f"set {called} {{ type ether_addr . ipv4_addr;"
+        if cards := sorted(filter(None, map(_card, guards.members(name)))):
+            yield f"elements = {{ {', '.join(cards)} }}"
+        yield "}"
+    numbers = {name: number for number, name in enumerate(used)}
+    for name, number in numbers.items():
+        rules = guards.groups.get(name, ())
+        for way, egress in (("into", False), ("from", True)):
+            yield f"chain {way}_group{number} {{"
+            yield from (
+                f"{words} accept"
+                for rule in rules
+                if rule.egress is egress
+                for words in _words(rule, members)
+            )
+            yield "}"
+    for tap, each in guarded.items():
+        for way in ("into", "from"):
+            yield f"chain {way}_{tap} {{"
+            yield from (f"jump {way}_group{numbers[name]}" for name in (each.groups if each else ()))
+            yield _DENY
+            yield "}"
+
+
+def _words(rule: GuardRule, members: dict[str, str]) -> Iterator[str]:
+    """The condition of a rule; none for one that no IPv4 packet can meet."""
+    side = "daddr" if rule.egress else "saddr"
+    if rule.peer_group:
+        peer = f"ether {side} . ip {side} @{members[rule.peer_group]}"
+    else:
+        try:
+            block = ipaddress.IPv4Network(rule.cidr)
+        except ValueError:
+            return
+        peer = f"ip {side} {block}" if block.prefixlen else "ether type ip"
+    traffic = _traffic(rule)
+    if traffic is not None:
+        yield f"{peer} {traffic}".strip()
+
+
+def _traffic(rule: GuardRule) -> str | None:
+    low, high = rule.from_port, rule.to_port
+    match rule.protocol:
+        case "-1":
+            return ""
+        case "tcp" | "udp" if 0 <= low <= high <= 0xFFFF:
+            every = (low, high) == (0, 0xFFFF)
+            return f"ip protocol {rule.protocol}" if every else f"{rule.protocol} dport {low}-{high}"
+        case "icmp" if -1 <= low <= 0xFF and -1 <= high <= 0xFF:
+            kind = f" icmp type {low}" if low >= 0 else ""
+            return f"ip protocol icmp{kind}" + (f" icmp code {high}" if high >= 0 else "")
+        case number if _is_number(number) and int(number) <= 0xFF:
+            return f"ip protocol {int(number)}"
+    return None
+
+
+def _card(member: Guarded) -> str:
+    """A member as the sets have it; what is no address of a card is nobody's."""
+    try:
+        address = ipaddress.IPv4Address(member.address)
+    except ValueError:
+        return ""
+    return f"{member.mac} . {address}" if is_mac(member.mac) else ""
+
+
+def _crossing(plugs: Sequence[Plug]) -> Iterator[str]:
+    """Where the guests' chains are asked: twice, because `accept` of the one must not answer for the other."""
+    for hook, priority, way, interface in (
+        ("forward", -210, "from", "iifname"),
+        ("forward", -200, "into", "oifname"),
+        ("input", -210, "from", "iifname"),
+    ):
+        yield f"chain {way}_{hook} {{ type filter hook {hook} priority {priority};"
+        yield from _by_card(plugs, way, interface)
+        yield "}"
+    # What the host itself routes or says has met the other family already.
+    yield "chain into_output { type filter hook output priority -200;"
+    yield f"meta mark and {KNOWN | HOST:#x} != 0 accept"
+    yield from _by_card(plugs, "into", "oifname")
+    yield f"meta mark and {DENIED:#x} != 0 drop"
+    yield "}"
+
+
+def _by_card(plugs: Iterable[Plug], way: str, interface: str) -> Iterator[str]:
+    chains = ", ".join(f'"{plug.tap}" : jump {way}_{plug.tap}' for plug in plugs)
+    if chains:
+        yield f"ether type ip {interface} vmap {{ {chains} }}"
+
+
+def _connections(segment: Segment, plugs: Sequence[Plug]) -> Iterator[str]:
+    bridge = segment.bridge
+    yield f"table ip {TABLE} {{ chain arriving {{ type nat hook prerouting priority -100;"
+    for plug in plugs:
+        yield f'iifname "{bridge}" meta mark {plug.port} ip daddr {ADDRESS} tcp dport 80 dnat to {ADDRESS}:{plug.port}'
+    yield "}"
+    yield "chain crossing { type filter hook forward priority 0;"
+    yield f'iifname != "{bridge}" oifname != "{bridge}" accept'
+    yield f"ct state established,related meta mark set meta mark or {KNOWN:#x} accept"
+    yield f"meta mark and {DENIED:#x} != 0 drop"
+    yield "}"
+    yield "chain leaving { type filter hook output priority 0;"
+    yield f'oifname "{bridge}" meta mark set meta mark or {HOST:#x}'
+    yield from ("}", "}")
+
+
+def _host(segment: Segment) -> Iterator[str]:
+    """Of the host itself a guest reaches what is meant for it, and nothing else that happens to listen."""
+    yield f"table inet {TABLE} {{ chain host {{ type filter hook input priority 0;"
+    # Nor does anybody else reach what is a guest's own: not from beside, and not from the host.
+    yield f'iifname != "{segment.bridge}" ip daddr {ADDRESS} drop'
+    yield f'iifname != "{segment.bridge}" accept'
+    yield "ct state established,related accept"
+    yield f"meta mark and {PORT:#x} != 0 accept"
+    yield "udp dport 67 accept"
+    yield f"meta mark and {DENIED:#x} != 0 drop"
+    yield "ip protocol icmp accept"
+    yield "drop"
+    yield from ("}", "}")
