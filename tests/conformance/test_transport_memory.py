@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import structlog
 from google.protobuf.wrappers_pb2 import StringValue
 from toy_service import EVERYONE, NAME, Toy, ToyStub, add_to_server, words
 
@@ -266,4 +267,21 @@ async def test_a_bug_in_the_handler_of_a_kept_stream_does_not_end_it(sim: Sim) -
     await sim.clock.advance(20)
 
     assert len(tries) > 3
+    kept.cancel()
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"), [(Kind.STALE, "info"), (Kind.UNAVAILABLE, "info"), (Kind.INTERNAL, "error")]
+)
+async def test_a_stream_that_a_successor_ends_is_no_mistake_of_ours(sim: Sim, kind: Kind, level: str) -> None:
+    async def handle(_: Any) -> None:
+        raise Fault(kind, "This is no longer the cluster controller.")
+
+    with structlog.testing.capture_logs() as logs:
+        kept = asking(
+            keep_streaming("talk", sim.stub().Talk, handle, clock=sim.clock, entropy=SeededEntropy(1))
+        )
+        await sim.clock.advance(1)
+
+    assert [each["log_level"] for each in logs if each["event"] == "stream lost"] == [level]
     kept.cancel()

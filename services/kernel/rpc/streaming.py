@@ -21,6 +21,8 @@ class Cancellable(Protocol):
 S = TypeVar("S", bound=Cancellable)
 FIRST_WAIT = 0.1  # seconds
 LONGEST_WAIT = 3.0  # seconds; a service that restarts is back within it
+# Nobody answers just now, or whoever answered has been succeeded: neither is a mistake of anybody.
+_PASSING = frozenset({Kind.UNAVAILABLE, Kind.STALE})
 _log = structlog.get_logger()
 
 
@@ -55,7 +57,7 @@ async def keep_streaming(
         except Fault as fault:
             ending = str(fault)
             if ending != last:
-                level = _log.info if fault.kind is Kind.UNAVAILABLE else _log.error
+                level = _log.info if fault.kind in _PASSING else _log.error
                 level("stream lost", stream=name, cause=ending, code=fault.code)
         except Exception as error:  # noqa: BLE001 - the stream comes again; the bug is in the log
             ending = repr(error)
