@@ -82,11 +82,14 @@ class Client:
         encoded = _encode(service, operation, parameters)
         invocation = request_id(self._entropy)
         uncertain = False
+        doors = self.world.of_role("clc")
+        first = self._chance.randrange(len(doors)) if len(doors) > 1 else 0
         for attempt in range(attempts):
             if attempt:
                 await asyncio.sleep(self._chance.uniform(0.05, 0.5 * 2**attempt))
+            door = doors[(first + attempt) % len(doors)]
             try:
-                status, body = await self._send(service, encoded, invocation)
+                status, body = await self._send(door, service, encoded, invocation)
             except (ConnectionError, TimeoutError) as error:
                 self.world.trace(f"{self.name} {operation} {type(error).__name__}")
                 failure: Exception = error
@@ -110,9 +113,10 @@ class Client:
             raise Unknown(f"{operation}: {failure}") from failure
         raise Away(operation) from failure
 
-    async def _send(self, service: str, encoded: bytes, invocation: str) -> tuple[int, bytes]:
-        process = self.world.clc
-        headers = self._signed(service, encoded, invocation)
+    async def _send(
+        self, process: Process, service: str, encoded: bytes, invocation: str
+    ) -> tuple[int, bytes]:
+        headers = self._signed(process, service, encoded, invocation)
         if await self.world.network.carry(self.name, process.name):
             raise TimeoutError
         if not process.up:
@@ -123,7 +127,9 @@ class Client:
                 await asyncio.sleep(READ_TIMEOUT)
         return answer
 
-    def _signed(self, service: str, encoded: bytes, invocation: str) -> list[tuple[bytes, bytes]]:
+    def _signed(
+        self, process: Process, service: str, encoded: bytes, invocation: str
+    ) -> list[tuple[bytes, bytes]]:
         request = AWSRequest(
             "POST",
             "http://cloud.simulated:8773/",
@@ -135,7 +141,7 @@ class Client:
             },
         )
         # Users' clocks agree with the cloud's: how far apart they may be is the wire suite's matter.
-        botocore.auth.get_current_datetime = self.world.clc.clock.now  # type: ignore[attr-defined]
+        botocore.auth.get_current_datetime = process.clock.now  # type: ignore[attr-defined]
         signer = botocore.auth.SigV4Auth(
             Credentials(self.key.access_key_id, self.key.secret_access_key), service, REGION
         )

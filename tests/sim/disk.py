@@ -9,6 +9,7 @@ promises that, and `tests/unit/kernel/test_db_failures.py` holds it to its word 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 import sqlite3
 from collections.abc import Callable
@@ -58,13 +59,17 @@ class Commits:
     def __init__(self) -> None:
         self._life = LIFE.get()
         self._disk = DISKS[self._life]
+        self.elsewhere = False  # a server commits, which goes on when this process hangs
 
     def run(self, commit: Callable[[], None]) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._disk.point("before commit")
         taking = self._disk.chance.uniform(0.0001, 0.002) + self._disk.slow
-        loop.call_later(taking, self._make, commit, done)
+        if self.elsewhere:
+            loop.call_later(taking, self._make, commit, done, context=contextvars.Context())
+        else:
+            loop.call_later(taking, self._make, commit, done)
         return done
 
     def close(self) -> None:
@@ -72,6 +77,8 @@ class Commits:
 
     def _make(self, commit: Callable[[], None], done: asyncio.Future[None]) -> None:
         disk = self._disk
+        if not self._life.alive:
+            return
         code, made = (disk.error, False) if disk.error else disk.errors.pop(0) if disk.errors else (0, True)
         if made:
             commit()

@@ -130,7 +130,7 @@ class Invariants:
                 self._unpaused.pop(process.name, None)
             elif now - self._unpaused.setdefault(process.name, now) > LEASE_MARGIN + process.disk.slow * 4:
                 self.broken("I19", f"{process.name} runs {awake[0].instance_id} without a lease")
-        for process in self._world.of_role("cc"):
+        for process in self._world.serving():
             for node in self._fenced(process):
                 for copy in self.guests.of(node):
                     if copy.phase is Phase.RUNNING and self.guests.runs(node):
@@ -153,7 +153,7 @@ class Invariants:
         for name, state, unsettled in self._world.clc.rows("SELECT id, state, unsettled FROM instances"):
             if State(state) not in STEADY or unsettled:
                 found.append(f"{name} is {State(state).title}{', unsettled' if unsettled else ''}")
-        for process in self._world.of_role("cc"):
+        for process in self._world.serving():
             for saga, state, error in process.rows("SELECT id, state, error FROM saga"):
                 if state not in {"done", "undone"}:
                     found.append(f"saga {saga} is {state}: {error}")
@@ -209,11 +209,11 @@ class Invariants:
     def _placements(self) -> dict[str, tuple[str, int, str]]:
         """Node, generation and host id of every instance that is placed."""
         found = {}
-        for process in self._world.of_role("cc"):
+        for process in self._world.serving():
             names = dict(process.rows("SELECT number, name FROM nodes"))
             query = "SELECT instance_id, host, generation FROM placements WHERE host >= 0"
             for name, host, generation in process.rows(query):
-                public = self._world.host_id(process.post.name, f"h-{host}")
+                public = self._world.host_id(process.post.settings["zone"], f"h-{host}")
                 found[name] = (f"nc-{names[host]}", generation, public)
         return found
 
@@ -235,7 +235,7 @@ class Invariants:
 
     def _room(self) -> Iterator[tuple[str, str]]:
         """What is held is what is used, on each node."""
-        for process in self._world.of_role("cc"):
+        for process in self._world.serving():
             controller = self._world.controller(process)
             if controller is None:
                 yield "I22", f"{process.name} does not serve its zone"

@@ -17,7 +17,7 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 STEPS_AT_ONE_MOMENT = 200_000  # more than that without time moving is a loop that nobody leaves
 
@@ -39,6 +39,14 @@ class Life:
 
 NETWORK = Life("network")  # whoever has no process: messages on their way
 LIFE: contextvars.ContextVar[Life] = contextvars.ContextVar("life", default=NETWORK)
+
+
+@runtime_checkable
+class Slow(Protocol):
+    """An executor whose work takes time."""
+
+    def takes(self) -> float:
+        """Seconds that the next piece of work takes."""
 
 
 class Livelock(Exception):
@@ -82,12 +90,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Nobody sleeps in a selector."""
 
     def run_in_executor(self, executor: object, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """At once and here: a thread would make its own schedule."""
+        """At once and here, or after a while where the executor says how long: a thread would make its own schedule."""
         future = self.create_future()
-        try:
-            future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
-            future.set_exception(error)
+
+        def work() -> None:
+            try:
+                result = func(*args)
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
+                future.set_exception(error)
+            except BaseException:  # noqa: BLE001 - its process has died in the middle of it
+                return
+            else:
+                future.set_result(result)
+
+        if isinstance(executor, Slow):
+            self.call_later(executor.takes(), work)
+        else:
+            work()
         return future
 
     def _make_task(

@@ -137,14 +137,14 @@ class Nemesis:
 
     async def _power_off(self) -> None:
         """A host loses its power, and its guests with it; it is back after a while."""
-        process = self._any(self.world.of_role("nc"))
+        process = self._any(self.world.of_role("nc") + self.world.of_role("walrus"))
         if process is not None:
             await self.power_off(process, self.chance.choice([1.0, 5.0, 15.0, 40.0]))
 
     async def power_off(self, process: Process, seconds: float) -> None:
-        process.off = True
-        process.kill(silently=True)
-        self.watch.guests.power_off(process)
+        process.lose_power()
+        if process.post.role == "nc":
+            self.watch.guests.power_off(process)
         await asyncio.sleep(seconds)
         process.off = False
         self._start(process)
@@ -188,7 +188,9 @@ class Nemesis:
         node = self.chance.choice(self.world.of_role("nc"))
         zone = node.post.settings["zone"]
         seconds = self.chance.choice([8.0, 14.0, 24.0, 45.0])
-        self.world.network.part(node.name, f"cc-{zone}", self.world.loop.now + seconds)
+        for controller in self.world.of_role("cc"):
+            if controller.post.settings["zone"] == zone:
+                self.world.network.part(node.name, controller.name, self.world.loop.now + seconds)
 
     async def _disk_full(self) -> None:
         process = self._any(self.world.processes.values())

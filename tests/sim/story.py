@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -14,6 +14,8 @@ from tests.sim.client import Client, Key
 from tests.sim.invariants import Invariants
 from tests.sim.nemesis import TROUBLES, Nemesis
 from tests.sim.runner import Result
+from tests.sim.store_history import StoreHistory
+from tests.sim.store_users import StoreUser, sweep_and_look
 from tests.sim.users import Promises, User, broken_promises
 from tests.sim.workload import DEEDS, chosen
 from tests.sim.world import Shape, World
@@ -32,6 +34,7 @@ class Schedule:
     users: int
     deeds: int  # of each user
     only: tuple[str, ...] = ()  # these deeds and no others
+    store_users: int = 0
 
     @classmethod
     def of(cls, seed: Any, world_chance: Any) -> Schedule:
@@ -43,7 +46,14 @@ class Schedule:
             bandwidth_mbps=chance.choice([30.0, 100.0, 1000.0]),
             quota=chance.choice([0, 0, 0, 3, 5]),
         )
-        return cls(seed, shape, chance.choice([1, 2, 3]), chance.choice([4, 6, 9]))
+        users, deeds = chance.choice([1, 2, 3]), chance.choice([4, 6, 9])
+        shape = replace(
+            shape,
+            clcs=chance.choice([1, 2]),
+            standby=chance.random() < 0.25,
+            store=chance.random() < 0.2,
+        )
+        return cls(seed, shape, users, deeds, store_users=chance.choice([1, 2, 3]) if shape.store else 0)
 
 
 class Story:
@@ -56,6 +66,8 @@ class Story:
         self.nemesis = Nemesis(world, self.watch, troubles)
         self.promises = Promises()
         self.users: list[User] = []
+        self.history = StoreHistory(self.watch)
+        self.store_users: list[StoreUser] = []
         self.ended_migrations: dict[str, list[Any]] = {}
 
     async def begin(self) -> None:
@@ -75,9 +87,14 @@ class Story:
             access = made["AccessKey"]
             key = Key(access["AccessKeyId"], access["SecretAccessKey"], made["Account"]["AccountId"])
             self._join(f"user-{number}", key)
+        for number in range(self.schedule.store_users):
+            name = f"store-user-{number}"
+            self.store_users.append(StoreUser(self.world, name, admin.client.key, self.watch, self.history))
+        if self.store_users:
+            await self.store_users[0].make_buckets()
 
     def _attended(self) -> bool:
-        controllers = [self.world.controller(process) for process in self.world.of_role("cc")]
+        controllers = [self.world.controller(process) for process in self.world.serving()]
         return all(
             controller is not None and len(controller.nodes._lines) == self.world.shape.nodes
             for controller in controllers
@@ -93,8 +110,12 @@ class Story:
         await self.begin()
         looking = asyncio.ensure_future(self.look())
         self.nemesis.begin()
+        clcs = self.world.of_role("clc")
+        for other in clcs[1:]:  # a request is signed with one moment, which all of them must take for now
+            other.clock.offset = clcs[0].clock.offset + self.nemesis.chance.uniform(-60, 60)
         enemy = asyncio.ensure_future(self.nemesis.run())
-        await asyncio.gather(*(self._live(user) for user in self.users))
+        stores = (user.live(2 * self.schedule.deeds) for user in self.store_users)
+        await asyncio.gather(*(self._live(user) for user in self.users), *stores)
         await asyncio.sleep(self.nemesis.chance.choice([0.0, 0.0, 10.0, 30.0]))  # what takes its time
         enemy.cancel()
         await self.nemesis.end()
@@ -121,7 +142,29 @@ class Story:
         """Peace, and then the reckoning."""
         self.world.trace("peace")
         await self._peace()
+        if self.store_users:
+            await self._reckon_store()
         self._reckon()
+
+    async def _reckon_store(self) -> None:
+        reader = self.store_users[0]
+        await reader.read_all()
+        self.history.check()
+        (process,) = self.world.of_role("walrus")
+        left = asyncio.get_running_loop().create_future()
+
+        async def look() -> None:
+            try:
+                left.set_result(
+                    await sweep_and_look(process.service.store, self.users[0].client.key.account_id)
+                )
+            except Exception as error:  # noqa: BLE001 - told below
+                left.set_result([repr(error)])
+
+        process.do(look())
+        async with asyncio.timeout(60):
+            for what in await left:
+                self.watch.broken("I11", what)
 
     async def _peace(self) -> None:
         """Until all is at rest, and the product itself says so, or patience ends.
@@ -146,21 +189,21 @@ class Story:
 
     async def _audited(self) -> list[Any]:
         """What the product finds wrong with itself, when it is asked now."""
-        clc = self.world.clc
-        for process in self.world.of_role("cc"):
+        for process in self.world.serving():
             if (controller := self.world.controller(process)) is not None:
                 process.do(controller.auditor.look())
-        if clc.up:
+        clcs = [each for each in self.world.of_role("clc") if each.up]
+        for clc in clcs:
             clc.do(clc.service.cloud.auditor.look())
         await asyncio.sleep(2.0)
-        return list(clc.service.cloud.auditor.violations) if clc.up else []
+        return [found for clc in clcs if clc.up for found in clc.service.cloud.auditor.violations]
 
     def _all_up(self) -> bool:
         return all(process.up for process in self.world.processes.values()) and self._attended()
 
     def _reckon(self) -> None:
         query = "SELECT state FROM migrations"
-        self.ended_migrations = {each.name: each.rows(query) for each in self.world.of_role("cc")}
+        self.ended_migrations = {each.name: each.rows(query) for each in self.world.serving()}
         self.watch.at_rest()
         clc = self.world.clc
         states = {name: State(state) for name, state in clc.rows("SELECT id, state FROM instances")}
@@ -194,9 +237,7 @@ def _tell(schedule: Schedule, troubles: list[str] | None, tell: Any) -> Result:
     world = World(schedule.seed, schedule.shape, tell)
     story = Story(world, schedule, troubles)
     world.run(story.tell())
-    ends = Counter(
-        state for process in world.of_role("cc") for (state,) in story.ended_migrations[process.name]
-    )
+    ends = Counter(state for ended in story.ended_migrations.values() for (state,) in ended)
     stats = {
         "virtual": world.loop.now,
         "steps": float(world.loop.steps),

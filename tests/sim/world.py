@@ -33,9 +33,13 @@ from mallee.kernel.entropy import SeededEntropy
 from mallee.kernel.errors import Fault
 from mallee.kernel.rpc import Identity
 from mallee.kernel.rpc.memory import MemoryServed, MemoryTransport
+from mallee.walrus.config import WalrusConfig
+from tests.sim import objects
 from tests.sim.disk import DISKS, Commits, Disk, Line
 from tests.sim.loop import LIFE, Life, VirtualLoop
 from tests.sim.network import Network
+from tests.sim.objects import SimulatedWalrus, StoredBytes
+from tests.sim.shared import TURNS, PossiblyShared, Turns
 from tests.sim.trace import Trace, listen
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,6 +58,9 @@ class Shape:
     memory_mib: int = 64
     bandwidth_mbps: float = 100.0  # of each node's line: slow, so that guests of 8 MiB take long to migrate
     quota: int = 0
+    clcs: int = 1  # cloud controllers, which share a database if there are several
+    standby: bool = False  # a second cluster controller for each zone
+    store: bool = False  # the object store and the storage controller
 
     @property
     def zone_names(self) -> list[str]:
@@ -150,8 +157,12 @@ class Process:
         self.connections: list[asyncio.Future[Any]] = []  # of HTTP clients that wait for an answer
         self.commits = 0
         self.off = False  # the host has no power
+        self.database = post.settings.get("database", "").removeprefix("sqlite:///")
         self._reader: sqlite3.Connection | None = None
         self.on_point: Callable[[str], None] | None = None
+        self.bytes: StoredBytes | None = None  # an object store's
+        if post.role == "walrus":
+            self.bytes = StoredBytes(self, world.chance(f"bytes of {self.name}"))
 
     @property
     def up(self) -> bool:
@@ -203,6 +214,8 @@ class Process:
         self.world.loop.kill(self.life)
         self.service = None
         self.disk.let_go()
+        if self.database:
+            TURNS[self.database].bury(self.life)
         if silently:
             self.transport.silence()
             for served in self.transport.served:
@@ -214,6 +227,13 @@ class Process:
             if not each.done():
                 each.set_exception(ConnectionResetError(self.name))
         self.world.died(self)
+
+    def lose_power(self) -> None:
+        """With its host: what was not synced is gone."""
+        self.off = True
+        self.kill(silently=True)
+        if self.bytes is not None:
+            self.bytes.lose_power()
 
     def freeze(self) -> None:
         """SIGSTOP, or a host that hangs."""
@@ -229,7 +249,7 @@ class Process:
     def rows(self, query: str) -> list[Any]:
         """What its database holds, whether it lives or not."""
         if self._reader is None:
-            path = self.post.folder / f"{self.post.role}.db"
+            path = self.database or self.post.folder / f"{self.post.role}.db"
             self._reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
         return self._reader.execute(query).fetchall()
 
@@ -283,9 +303,20 @@ class World:
         return [each for each in self.processes.values() if each.post.role == role]
 
     def controller(self, process: Process) -> ClusterController | None:
-        """The controller in this process, if it is its zone's."""
+        """The controller in this process, if it is its zone's as far as it knows."""
         found = CONTROLLERS.get(process.life)
         return None if found is None or not process.up or found.deposed.is_set() else found
+
+    def serving(self) -> list[Process]:
+        """For each zone the process whose controller took it over last, or any if it has none now."""
+        found: dict[str, tuple[int, Process]] = {}
+        for process in self.of_role("cc"):
+            controller = self.controller(process)
+            epoch = 0 if controller is None else controller.ledger._epoch
+            zone = process.post.settings["zone"]
+            if zone not in found or epoch > found[zone][0]:
+                found[zone] = epoch, process
+        return [process for _, process in found.values()]
 
     def host_id(self, zone: str, local: str) -> str:
         """A node's id as users see it."""
@@ -301,27 +332,15 @@ class World:
 
     def make(self, process: Process) -> Any:
         """The service of a process, in its own life."""
-        post, life = process.post, process.life
-        entropy = SeededEntropy(self.chance(f"entropy {life}").getrandbits(64))
-        shared = composition.World(
-            CLOUD,
-            self.folder,
-            None,
-            {},
-            process.clock,
-            entropy,
-            process.transport,  # type: ignore[arg-type]
-        )
-        if post.role != "clc":
-            return composition.make(post, shared)
-        return SimulatedClc(
-            ClcConfig(**post.settings),
-            process.identity,
-            folder=post.folder,
-            clock=process.clock,
-            entropy=entropy,
-            transport=process.transport,  # type: ignore[arg-type]
-        )
+        post = process.post
+        entropy = SeededEntropy(self.chance(f"entropy {process.life}").getrandbits(64))
+        mine: dict[str, Any] = {"clock": process.clock, "entropy": entropy, "transport": process.transport}
+        if post.role == "clc":
+            return SimulatedClc(ClcConfig(**post.settings), process.identity, folder=post.folder, **mine)
+        if process.bytes is not None:
+            config = WalrusConfig(**post.settings)
+            return SimulatedWalrus(process.bytes.files, config, process.identity, folder=post.folder, **mine)
+        return composition.make(post, composition.World(CLOUD, self.folder, None, {}, **mine))
 
     def run(self, story: Any) -> Any:
         """Run the story to its end, in the name of those outside the cloud."""
@@ -339,6 +358,7 @@ class World:
                 process.life.alive = False
                 process.disk.let_go()
             DISKS.clear()
+            TURNS.clear()
             CONTROLLERS.clear()
             shutil.rmtree(self.folder)
 
@@ -346,13 +366,17 @@ class World:
         shape, posts = self.shape, []
         clusters = []
         for number, zone in enumerate(shape.zone_names):
-            address = f"cc:{100 + number}"
-            clusters.append(ClusterConfig(zone, address))
-            posts.append(self._post("cc", zone, address, {"zone": zone}))
+            addresses = [f"cc:{100 + number}", *([f"cc:{200 + number}"] if shape.standby else ())]
+            clusters.append(ClusterConfig(zone, ",".join(addresses)))
+            cc = {"zone": zone, **(self._share(f"{zone}.db") if shape.standby else {})}
+            posts += [
+                self._post("cc", f"{zone}{'-standby' * index}", address, cc)
+                for index, address in enumerate(addresses)
+            ]
             for node in range(shape.nodes):
                 settings = {
                     "zone": zone,
-                    "cluster": address,
+                    "cluster": clusters[-1].address,
                     "vcpus": shape.vcpus,
                     "memory_mib": shape.memory_mib,
                     "bandwidth_mbps": shape.bandwidth_mbps,
@@ -365,8 +389,23 @@ class World:
             "instance_types": TYPES,
             "max_instances_per_account": shape.quota,
         }
-        posts.append(self._post("clc", "clc", "", settings))
+        if shape.clcs > 1:
+            settings |= {**self._share("clc.db"), "secrets": str(self.folder / "secrets")}
+        doors = [f"clc:{index + 1}" if shape.store else "" for index in range(shape.clcs)]
+        posts += [
+            self._post("clc", "clc" if not index else str(index + 1), "", {**settings, "address": door})
+            for index, door in enumerate(doors)
+        ]
+        if shape.store:
+            walrus = {"clc": ",".join(doors), "region": REGION, "address": "walrus:1"}
+            posts += [self._post("walrus", "walrus", "", walrus), self._post("sc", "sc", "sc:1", {})]
         return posts
+
+    def _share(self, name: str) -> dict[str, Any]:
+        """A database of several processes."""
+        path = str(self.folder / name)
+        TURNS[path] = Turns()
+        return {"database": f"sqlite:///{path}"}
 
     def _post(self, role: str, name: str, address: str, settings: Mapping[str, Any]) -> Post:
         label = role if role == name else f"{role}-{name}"
@@ -376,8 +415,10 @@ class World:
 
     def _settle_in(self) -> None:
         """Put what is pretended in its place; a run has its process to itself."""
+        product_sqlite.Sqlite = PossiblyShared  # type: ignore[misc]
         product_sqlite._Committer = Commits  # type: ignore[misc,assignment]
         product_sqlite._Line = Line  # type: ignore[misc]
+        objects.settle_in()
         clc_app.Protocol = _protocol  # type: ignore[misc,assignment]
         model.load = _model
         ClusterController.start = _noted(ClusterController.start)  # type: ignore[method-assign]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-IMPOSSIBLE = object()
+_NEVER = float("inf")
 
 
 class Call(NamedTuple):
@@ -44,11 +44,21 @@ def is_linearizable(history: Sequence[Call], apply: Apply, initial: Any) -> bool
         # A call may come next unless another one that is not placed yet had ended before it began.
         left = [index for index in range(len(calls)) if index not in placed]
         deadline = min((end for index in left if (end := calls[index].ended) is not None), default=None)
+        able: list[tuple[float, int, Any]] = []
+        lost: set[tuple[str, Any]] = set()
         for index in left:
             call = calls[index]
             if deadline is not None and call.began > deadline:
                 break
             answer, after = apply(state, call.name, call.argument)
-            if call.ended is None or answer == call.answer:
-                stack.append((placed | {index}, after))
+            if call.ended is not None:
+                if answer == call.answer:
+                    able.append((call.ended, index, after))
+            # One that nobody heard of need not have happened; of several alike the first will do.
+            elif after != state and (call.name, call.argument) not in lost:
+                lost.add((call.name, call.argument))
+                able.append((_NEVER, index, after))
+        # What ended first most likely came first, and what nobody heard of did not happen.
+        for _, index, after in sorted(able, key=lambda each: each[:2], reverse=True):
+            stack.append((placed | {index}, after))
     return False
