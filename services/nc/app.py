@@ -17,6 +17,7 @@ from mallee.kernel.entropy import Entropy
 from mallee.kernel.reconcile import Reconciler
 from mallee.kernel.rpc import Channel, Identity, Keys, Served, Transport
 from mallee.nc.attendance import Attendance
+from mallee.nc.captures import Captures
 from mallee.nc.config import NcConfig
 from mallee.nc.db import MIGRATIONS, metadata
 from mallee.nc.db.tombstones import Graveyard
@@ -98,6 +99,10 @@ class NodeController:
             await self.stop()
             raise
 
+    @property
+    def _objects(self) -> ObjectStore:
+        return ObjectStore(self._reach(self._config.walrus, "walrus"))
+
     async def _start(self) -> None:
         db = await Database.open(
             self._database, metadata=metadata, migrations=MIGRATIONS, durable=self._durable
@@ -116,7 +121,7 @@ class NodeController:
             clock=self._clock,
             entropy=self._entropy,
             stack=self._stack,
-            objects=ObjectStore(self._reach(self._config.walrus, "walrus")),
+            objects=self._objects,
             keys=self._keys,
         )
         for name, driver in drivers.items():
@@ -142,7 +147,9 @@ class NodeController:
 
     async def _serve(self) -> None:
         nodes = Nodes(self.nodes)
-        service = NodeService(nodes, lambda: self.address, self._to_node, self._clock)
+        captures = Captures(self._objects)
+        self._stack.push_async_callback(captures.close)
+        service = NodeService(nodes, lambda: self.address, self._to_node, self._clock, captures)
         self._served = await self._transport.serve(
             self._me,
             self._config.address,

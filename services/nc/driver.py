@@ -7,13 +7,15 @@ beside its guests, so that after a restart of the node controller `inventory` is
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mallee.domain.disk_image import Format
 from mallee.domain.guards import Guards
 from mallee.domain.guest import Cause, Guest, GuestKey, Moment, Phase, Resources
 from mallee.domain.migration import Limits, Round
+from mallee.kernel.errors import Fault, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,24 @@ class HandedOver:
     bytes_sent: int
     paused_ms: float
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureProgress:
+    """How far the making of a captured disk is, in bytes of work."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedDisk:
+    """A root disk as it was at one moment, whole and alone; `pieces` are its file's `size` bytes."""
+
+    format: Format
+    virtual_bytes: int
+    size: int
+    pieces: Callable[[], AsyncIterator[bytes]]
 
 
 class Wire(Protocol):
@@ -164,8 +184,27 @@ class Driver(Protocol):
         restart, until `resume` or `destroy`. Said again after success: the same digest.
         """
 
+    def capture(self, key: GuestKey, capture_id: str) -> AsyncGenerator[CaptureProgress | CapturedDisk, None]:
+        """The guest's root disk, running or not; the guest goes on. The last word is the disk.
+
+        The disk is there until this is closed, and then nothing is left of it, also after a death.
+
+        Raises:
+            Fault: INVALID `no-root-disk`; CONFLICT while a migration has the guest; NO_CAPACITY `storage-full`.
+        """
+
     async def digest(self, key: GuestKey) -> str:
         """A digest of memory and CPU state of a paused guest; '' while an image is not whole."""
+
+
+def no_root_disk(key: GuestKey) -> Fault:
+    return Fault(
+        Kind.INVALID,
+        f"{key.instance_id} has no root disk.",
+        why="It boots from a kernel and a ramdisk alone.",
+        fix="Start it from an image with a disk.",
+        code="no-root-disk",
+    )
 
 
 @dataclass(slots=True)

@@ -13,10 +13,11 @@ from mallee.domain.migration import Limits, Round
 from mallee.kernel.clock import Clock
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.rpc import AccessTable, Channel, Identity
+from mallee.nc.captures import Captures, Wanted
 from mallee.nc.drivers.pre_copy import PAGE_BYTES, expected_downtime_ms
 from mallee.nc.node import Node
 from mallee.nc.wire import RpcWire
-from mallee.nc.words import guest_of, key_of
+from mallee.nc.words import capture_message, guest_of, key_of
 from mallee.rpc import common_pb2, common_pb2_grpc, node_pb2, node_pb2_grpc
 
 _CLUSTER_VERBS = (
@@ -70,12 +71,19 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         address: of this process's own server, for those who send pages.
         reach: a channel to another node controller's address, where this name must answer.
         clock: dates the console's output.
+        captures: of root disks of the guests of these nodes.
     """
 
     def __init__(
-        self, nodes: Nodes, address: Callable[[], str], reach: Callable[[str, str], Channel], clock: Clock
+        self,
+        nodes: Nodes,
+        address: Callable[[], str],
+        reach: Callable[[str, str], Channel],
+        clock: Clock,
+        captures: Captures,
     ) -> None:
         self._nodes = nodes
+        self._captures = captures
         self._address = address
         self._reach = reach
         self._clock = clock
@@ -191,8 +199,13 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
     async def CaptureRoot(
         self, request: node_pb2.CaptureRootRequest, context: Any
     ) -> AsyncIterator[node_pb2.CaptureRootResponse]:
-        raise Fault(Kind.INVALID, "This node keeps no root disks.", code="no-root-disk")
-        yield  # type: ignore[unreachable]  # what makes it a stream
+        of = request.subject
+        goal = (request.capture_id, request.bucket, request.key, request.owner)
+        wanted = Wanted(of.node, key_of(of), *goal)
+        words = self._captures.follow(self._nodes.of(of.node).driver, wanted)
+        async with aclosing(words):
+            async for word in words:
+                yield capture_message(word)
 
 
 class PageSink(node_pb2_grpc.PageSinkServiceServicer):

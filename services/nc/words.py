@@ -21,6 +21,7 @@ from mallee.domain.guest import (
     Resources,
 )
 from mallee.kernel.errors import Fault, Kind
+from mallee.nc.driver import CaptureProgress
 from mallee.rpc import attendance_pb2, common_pb2, node_pb2
 
 _POWER = {
@@ -91,6 +92,22 @@ def fact_message(fact: Fact) -> attendance_pb2.GuestFact:
 
 def resources_message(resources: Resources) -> common_pb2.Resources:
     return common_pb2.Resources(vcpus=resources.vcpus, memory_mib=resources.memory_mib)
+
+
+def capture_message(word: CaptureProgress | ImageFile) -> node_pb2.CaptureRootResponse:
+    """What is told of a capture; an object is its end."""
+    if isinstance(word, CaptureProgress):
+        return node_pb2.CaptureRootResponse(bytes_done=word.done, bytes_total=word.total)
+    file = common_pb2.ImageFile(
+        bucket=word.bucket,
+        key=word.key,
+        version_id=word.version_id,
+        size=word.size,
+        etag=word.etag,
+        format=word.format,
+        virtual_bytes=word.virtual_bytes,
+    )
+    return node_pb2.CaptureRootResponse(bytes_done=word.size, bytes_total=word.size, file=file)
 
 
 def key_of(subject: node_pb2.Subject) -> GuestKey:

@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from mallee.domain.guest import Cause, GuestKey, Phase, Resources
+from mallee.domain.disk_image import HEAD_BYTES, inspect
+from mallee.domain.guest import Cause, GuestImage, GuestKey, ImageFile, Phase, Resources
 from mallee.domain.migration import Limits, Round
 from mallee.kernel.clock import ManualClock
 from mallee.kernel.db import Database
@@ -19,7 +20,7 @@ from mallee.kernel.entropy import SeededEntropy
 from mallee.kernel.errors import Fault, Kind
 from mallee.nc.db import MIGRATIONS, metadata
 from mallee.nc.db.fakes import FakeStore
-from mallee.nc.driver import Driver, Steering
+from mallee.nc.driver import CapturedDisk, CaptureProgress, Driver, Steering
 from mallee.nc.drivers.fake import FakeDriver, FakeHost
 from mallee.nc.drivers.fake_knobs import Knobs
 from mallee.nc.drivers.fake_migration import CopyRules
@@ -44,6 +45,12 @@ class Host(Protocol):
 
     async def end(self, key: GuestKey) -> None:
         """A guest `here` powers itself off."""
+
+    def image(self) -> GuestImage:
+        """Of a guest with a root disk."""
+
+    def left_over(self) -> list[str]:
+        """Names of what captures left `here`."""
 
 
 class FakeNodes:
@@ -91,6 +98,12 @@ class FakeNodes:
 
     async def end(self, key: GuestKey) -> None:
         await self.here.end(key, Cause("guest-shut-down", "It powered itself off."))  # type: ignore[attr-defined]
+
+    def image(self) -> GuestImage:
+        return GuestImage(root=ImageFile("images", "disk", "", 4096, "etag", "raw", 4096))
+
+    def left_over(self) -> list[str]:
+        return []
 
 
 @pytest.fixture(params=["fake", "libvirt"])
@@ -332,6 +345,77 @@ async def test_a_guest_larger_than_the_host_is_refused_before_it_takes_anything(
     assert await refused(host.go(host.here.start(KEY, giant))) is Kind.NO_CAPACITY
     assert await refused(host.go(host.there.prepare(NEXT, giant, "mig-1"))) is Kind.NO_CAPACITY
     assert await phases(host.here) == await phases(host.there) == {}
+
+
+async def captured(driver: Driver, key: GuestKey, capture_id: str = "cap-1") -> tuple[CapturedDisk, bytes]:
+    """A captured disk, and the bytes of its file."""
+    told: list[CaptureProgress] = []
+    async with aclosing(driver.capture(key, capture_id)) as words:
+        async for word in words:
+            if isinstance(word, CapturedDisk):
+                assert told
+                assert all(each.done <= each.total for each in told)
+                return word, b"".join([piece async for piece in word.pieces()])
+            told.append(word)
+    raise AssertionError("a capture ended without a disk")
+
+
+@pytest.mark.parametrize("off", [False, True])
+async def test_a_root_disk_is_captured_whole_and_the_guest_goes_on(host: Host, off: bool) -> None:
+    await host.go(host.here.start(KEY, a_guest(image=host.image())))
+    if off:
+        await host.go(host.here.shut_down(KEY, force=True))
+    was = await phases(host.here)
+
+    disk, content = await host.go(captured(host.here, KEY))
+
+    assert len(content) == disk.size
+    found = inspect(content[:HEAD_BYTES], len(content), disk.format)
+    assert found.virtual_bytes == disk.virtual_bytes > 0
+    assert await phases(host.here) == was
+    assert host.left_over() == []
+
+
+async def test_a_capture_that_is_broken_off_leaves_nothing_and_may_begin_anew(host: Host) -> None:
+    await host.go(host.here.start(KEY, a_guest(image=host.image())))
+
+    async def begun() -> None:
+        async with aclosing(host.here.capture(KEY, "cap-1")) as words:
+            await anext(words)
+
+    await host.go(begun())
+    assert host.left_over() == []
+    await host.go(captured(host.here, KEY))
+    await host.go(host.here.destroy(KEY))
+    assert host.left_over() == []
+
+
+async def test_what_is_not_here_or_on_its_way_elsewhere_is_not_captured(host: Host) -> None:
+    guest = a_guest(image=host.image())
+    assert await refused(host.go(captured(host.here, KEY))) is Kind.NOT_FOUND
+    await host.go(host.here.start(KEY, guest))
+    await host.go(host.here.start(GuestKey("i-2", 2), replace(guest, instance_id="i-2")))
+    assert await refused(host.go(captured(host.here, GuestKey("i-2", 1)))) is Kind.STALE
+
+    await host.go(migrated(host.here, host.there, guest))
+    assert await refused(host.go(captured(host.here, KEY))) is Kind.CONFLICT
+    assert await refused(host.go(captured(host.there, NEXT))) is Kind.CONFLICT
+
+
+async def test_the_next_life_of_a_guest_takes_the_disk_of_the_last_one(host: Host) -> None:
+    guest = a_guest(image=host.image())
+    await host.go(host.here.start(KEY, guest))
+    await host.go(host.here.shut_down(KEY, force=True))
+
+    await host.go(host.here.start(NEXT, guest))
+    await host.go(host.here.destroy(KEY))
+    await host.restart()
+
+    assert await phases(host.here) == {NEXT: Phase.RUNNING}
+    await host.go(captured(host.here, NEXT))
+    await host.go(host.here.destroy(NEXT))
+    assert await phases(host.here) == {}
+    assert host.left_over() == []
 
 
 BAD_PAGES = [

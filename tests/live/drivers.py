@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mallee.cli.lab import Host
-from mallee.domain.guest import Guest, GuestKey
+from mallee.domain.guest import Guest, GuestImage, GuestKey
 from mallee.kernel.clock import SystemClock
 from mallee.nc.drivers.libvirt.confidence import Confidence
 from mallee.nc.drivers.libvirt.disks import Disks
@@ -86,6 +86,15 @@ class RealNodes:
 
     async def end(self, key: GuestKey) -> None:
         await self.here._domains.power_off(key)
+
+    def image(self) -> GuestImage:
+        """One MiB of which only the first bytes are written, so that a copy of it is soon made."""
+        content = b"a disk that nothing boots from".ljust(1 << 20, b"\0")
+        return GuestImage(root=self.store.put("disk", content, "raw", 1 << 20))
+
+    def left_over(self) -> list[str]:
+        homes = self._folder / self._hosts[0].netns
+        return sorted(path.name for path in homes.glob("*/capture-*"))
 
     async def _let_go(self) -> None:
         await self._cache.close()

@@ -47,8 +47,7 @@ async def open_drivers(
         Fault: UNAVAILABLE when the hypervisor does not answer; INVALID when its library is missing.
     """
     if config.hypervisor == "libvirt":
-        driver = await _libvirt(config, me, clock, entropy, stack, objects, keys)
-        return {me.name: driver}, _hosts_boot_id
+        return {me.name: await _libvirt(config, me, clock, entropy, stack, objects, keys)}, _hosts_boot_id
     store = FakeStore(db)
     stack.push_async_callback(store.settle)
     found = await store.load()
@@ -90,9 +89,7 @@ async def _libvirt(
         ) from error
     guests = Path(config.guest_folder)
     tool = QemuImg()
-    cache = ImageCache(
-        guests.with_name("image-cache"), config.image_cache_mib << 20, objects, tool, clock
-    )
+    cache = ImageCache(guests.with_name("image-cache"), config.image_cache_mib << 20, objects, tool, clock)
     await cache.open()
     stack.push_async_callback(cache.close)
     disks = Disks(LocalImages(Path(config.image_folder)), cache, tool)

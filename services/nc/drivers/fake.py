@@ -18,8 +18,17 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
 from mallee.nc.db.fakes import FakeRow, FakeStore
-from mallee.nc.driver import Capabilities, Found, HandedOver, Steering, Wire
+from mallee.nc.driver import (
+    Capabilities,
+    CapturedDisk,
+    CaptureProgress,
+    Found,
+    HandedOver,
+    Steering,
+    Wire,
+)
 from mallee.nc.drivers.fake_console import BLANK_SCREEN, console
+from mallee.nc.drivers.fake_disk import DISK_BYTES, captured
 from mallee.nc.drivers.fake_guests import FakeGuests, conflict, found
 from mallee.nc.drivers.fake_knobs import Knobs, ends_after
 from mallee.nc.drivers.fake_migration import CopyRules, Receiver, Sender
@@ -234,6 +243,17 @@ class FakeDriver:
     async def stop_and_copy(self, key: GuestKey, migration_id: str) -> HandedOver:
         await self.knobs.meet("stop_and_copy", self._guests.need(key).guest.tags, self._clock)
         return await self._sender.stop_and_copy(key, migration_id)
+
+    async def capture(
+        self, key: GuestKey, capture_id: str
+    ) -> AsyncGenerator[CaptureProgress | CapturedDisk, None]:
+        row = self._guests.need(key)
+        await self.knobs.meet("capture", row.guest.tags, self._clock)
+        if row.migration_id:
+            raise conflict(f"{key.instance_id} is being moved.", f"By {row.migration_id}.", "in-transit")
+        self.knobs.step(f"capture:{capture_id}")
+        yield CaptureProgress(0, DISK_BYTES)
+        yield captured(row.guest)
 
     async def digest(self, key: GuestKey) -> str:
         return self._guests.need(key).digest

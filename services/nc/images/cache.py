@@ -24,9 +24,9 @@ from mallee.nc.images.fetch import disk_fault, fetch, remove
 from mallee.nc.images.objects import Objects
 from mallee.nc.images.tool import DiskTool
 
+TABLES: Final = 4 << 20  # bytes that a qcow2 file may have beside one in a thousand of its data
 RESERVE: Final = 16 << 20  # bytes of the disk that are left to others
 LARGEST_KERNEL: Final = 512 << 20  # bytes; also of a ramdisk
-_TABLES: Final = 4 << 20  # bytes that a qcow2 file may have beside one in a thousand of its data
 _PART: Final = ".part"
 _log = structlog.get_logger()
 
@@ -135,7 +135,7 @@ class ImageCache:
             if file.virtual_bytes and found != file.virtual_bytes:
                 raise _other_size(file, found)
             room = await self._need(min(file.size, found))
-            most = min(room, found + found // 1000 + _TABLES)
+            most = min(room, found + found // 1000 + TABLES)
             await self._tool.flatten(came, Format(file.format), flat, most_bytes=most)
             # Our own tool wrote it, from what a stranger wrote: the same look as before.
             try:
@@ -159,12 +159,12 @@ class ImageCache:
         kept = sorted(self._unused())
         taken = sum(each.blocks for each in _measured(self._folder.iterdir()))
         for oldest in kept:
-            if taken + size <= self._bound and self._free() >= size:
+            if taken + size <= self._bound and free_bytes(self._folder) >= size:
                 break
             oldest.path.unlink(missing_ok=True)
             taken -= oldest.blocks
             _log.info("an image that no guest uses was dropped", image=oldest.path.name, bytes=oldest.blocks)
-        free = self._free()
+        free = free_bytes(self._folder)
         if free < size:
             raise Fault(
                 Kind.NO_CAPACITY,
@@ -175,15 +175,17 @@ class ImageCache:
             )
         return free
 
-    def _free(self) -> int:
-        there = os.statvfs(self._folder)
-        return there.f_bavail * there.f_frsize - RESERVE
-
     def _unused(self) -> Iterable[_Kept]:
         """Files that nobody has a link to but the cache."""
         for path in self._folder.iterdir():
             if path.suffix != _PART and path.name not in self._making and path.stat().st_nlink == 1:
                 yield from _measured([path])
+
+
+def free_bytes(folder: Path) -> int:
+    """What may be written there, beside what is left to others; below 0 for a full disk."""
+    there = os.statvfs(folder)
+    return there.f_bavail * there.f_frsize - RESERVE
 
 
 def name_of(file: ImageFile) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,7 @@ shift
 mount -o remount,ro "$root"
 exec chroot "$root" "$@"
 """
+_WORDS: Final = 4096  # bytes of what a tool said last
 _log = structlog.get_logger()
 
 
@@ -81,6 +82,7 @@ class Sandbox:
         *,
         reads: Sequence[Path] = (),
         writes: Sequence[Path] = (),
+        accepts: Collection[int] = frozenset({0}),
     ) -> None:
         """Run a command to its end.
 
@@ -90,16 +92,14 @@ class Sandbox:
             reads: with `writes` all that it sees of the host beside its programs; each is there already,
                 owned by whom the command is to run as, and has a name of its own.
             writes: what it may change.
+            accepts: what it may end with.
 
         Raises:
             Fault: NO_CAPACITY `storage-full`; INVALID `tool-refused` with its own last words, or
                 `over-bounds`; UNAVAILABLE `missing-tools`.
         """
         with tempfile.TemporaryDirectory(prefix="mallee-sandbox-") as root:
-            words = await self._words(command, bounds, reads, writes, root)
-            code, said = await _run(words)
-        if code:
-            raise _fault(str(command[0]), code, said)
+            await run(await self._words(command, bounds, reads, writes, root), str(command[0]), accepts)
 
     async def _words(
         self,
@@ -142,6 +142,13 @@ class Sandbox:
         return self._closed
 
 
+async def run(words: Sequence[str], tool: str = "", accepts: Collection[int] = frozenset({0})) -> None:
+    """Run a command to its end; `tool` is what it is called to people. Raises as `Sandbox.run`."""
+    code, said = await _run(words)
+    if code not in accepts:
+        raise _fault(tool or words[0], code, said)
+
+
 async def _run(words: Sequence[str]) -> tuple[int, str]:
     if shutil.which(words[0]) is None:
         raise _missing(words[0])
@@ -153,12 +160,22 @@ async def _run(words: Sequence[str]) -> tuple[int, str]:
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
     )
     try:
-        _, said = await process.communicate()
+        said = await _last_words(process)
     finally:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
     return process.returncode or 0, said.decode(errors="replace")
+
+
+async def _last_words(process: asyncio.subprocess.Process) -> bytes:
+    """The end of what it said: a hostile image can make a tool say as much as it likes."""
+    assert process.stderr is not None
+    said = b""
+    while some := await process.stderr.read(_WORDS):
+        said = (said + some)[-_WORDS:]
+    await process.wait()
+    return said
 
 
 def _fault(tool: str, code: int, said: str) -> Fault:

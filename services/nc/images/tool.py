@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from mallee.domain.disk_image import Format
+from mallee.kernel.errors import Fault, Kind
 from mallee.nc.images.fetch import remove
-from mallee.nc.images.sandbox import Bounds, Sandbox
+from mallee.nc.images.sandbox import Bounds, Sandbox, run
 
 _NOBODY: Final = 65534  # who a tool runs as that reads what a stranger wrote
+_SOUND: Final = {0, 3}  # what `qemu-img check` ends with: all is well, or room is wasted
 _CPU_SECONDS, _CPU_SECONDS_A_GIB = 30, 20  # for any image, and for each GiB that is written
 
 
@@ -38,6 +40,9 @@ class DiskTool(Protocol):
     async def overlay(self, base: Path, target: Path, virtual_bytes: int) -> None:
         """An empty disk of that size upon `base`, which lies beside it."""
 
+    async def copy(self, source: Path, target: Path) -> None:
+        """The same file again, shared where the file system can."""
+
 
 BASE: Final = "base.qcow2"
 
@@ -56,6 +61,8 @@ class QemuImg:
         reads = [source, stands_on] if trusted else [source]
         bounds = Bounds(_CPU_SECONDS + _CPU_SECONDS_A_GIB * (1 + (most_bytes >> 30)), most_bytes)
         await asyncio.to_thread(_make, source, target, trusted=trusted)
+        if kind is Format.QCOW2 and not trusted:
+            await self._check(source, bounds)
         words = ("qemu-img", "convert", "-q", *(("-c",) if compress else ()), "-f", kind.value, "-O", "qcow2")
         try:
             await self._sandbox.run([*words, source, target], bounds, reads=reads, writes=[target])
@@ -64,12 +71,31 @@ class QemuImg:
             remove(target)
             raise
 
+    async def _check(self, source: Path, bounds: Bounds) -> None:
+        """A converter takes what is missing for zeros; a checker tells. Raises Fault INVALID `bad-image`."""
+        words = ("qemu-img", "check", "-q", "-f", "qcow2")
+        try:
+            await self._sandbox.run([*words, source], bounds, reads=[source], accepts=_SOUND)
+        except Fault as fault:
+            if fault.code != "tool-refused":
+                raise
+            raise Fault(
+                Kind.INVALID,
+                "The disk image is corrupt, or a part of it is missing.",
+                why=fault.why,
+                fix="Look at it with `qemu-img check`, and upload it again.",
+                code="bad-image",
+            ) from fault
+
     async def overlay(self, base: Path, target: Path, virtual_bytes: int) -> None:
         bounds = Bounds(_CPU_SECONDS, 1 << 30)
         # `-u` opens no base: its size is not asked for, and a name without a folder is beside whoever has it.
         words = ("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", base.name)
         await asyncio.to_thread(target.touch, 0o600)
         await self._sandbox.run([*words, target, str(virtual_bytes)], bounds, writes=[target])
+
+    async def copy(self, source: Path, target: Path) -> None:
+        await run(["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(target)])
 
 
 def _make(source: Path, target: Path, *, trusted: bool) -> None:

@@ -38,9 +38,9 @@ class Disks:
     """
 
     def __init__(self, local: LocalImages, cache: ImageCache, tool: DiskTool) -> None:
+        self.tool = tool
         self._local = local
         self._cache = cache
-        self._tool = tool
 
     async def boot(self, guest: Guest, home: Path) -> Boot:
         """What the guest boots from; whatever of it is not in its home yet is put there, the rest is left.
@@ -65,7 +65,7 @@ class Disks:
         new = home / _NEW
         try:
             new.unlink(missing_ok=True)
-            await self._tool.overlay(home / BASE, new, size)
+            await self.tool.overlay(home / BASE, new, size)
             new.rename(home / ROOT)
         except OSError as error:
             raise disk_fault(error) from error

@@ -171,6 +171,7 @@ def _devices(devices: Element, guest: Guest, boot: Boot, place: Place) -> None:
     SubElement(serial, "target", {"port": "0"})
     video = SubElement(devices, "video")
     SubElement(video, "model", {"type": "vga"})
+    SubElement(devices, "panic", {"model": "isa"})
     SubElement(devices, "memballoon", {"model": "none"})
     rng = SubElement(devices, "rng", {"model": "virtio"})
     _text(rng, "backend", "/dev/urandom", model="random")

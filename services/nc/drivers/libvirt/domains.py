@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -25,11 +25,17 @@ from mallee.nc.drivers.libvirt.domain import (
 )
 
 T = TypeVar("T")
+_GOING: Final = ".going"
 CONSOLE_BYTES: Final = 64 * 1024
-_ENDED: Final = {
-    libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: Cause("guest-crashed", "The guest crashed."),
-    libvirt.VIR_DOMAIN_SHUTOFF_FAILED: Cause("guest-failed", "QEMU ended with an error."),
-}
+PANICKED: Final = Cause("guest-panicked", "The guest's kernel panicked; its console says why.")
+DISK_FAILED: Final = Cause(
+    "disk-failed", "The guest waits: what it wrote could not be written. The node's disk may be full."
+)
+_KILLED: Final = Cause(
+    "hypervisor-killed",
+    "QEMU ended under the guest. The host may have run out of memory: see its kernel log.",
+)
+_ENDED: Final = {libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: _KILLED, libvirt.VIR_DOMAIN_SHUTOFF_FAILED: _KILLED}
 _SHUT_DOWN: Final = Cause("guest-shut-down", "The guest powered itself off.")
 
 
@@ -108,6 +114,12 @@ class Domains:
 
     async def remove(self, key: GuestKey) -> None:
         """End a domain and forget it, its folder too. One that is not there is gone already."""
+        await self.end(key)
+        await asyncio.to_thread(_clear, self.home(key))
+        await asyncio.to_thread(self._clear_orphans, key, {each.me.key for each in await self.all()})
+
+    async def end(self, key: GuestKey) -> None:
+        """End a domain and forget it; its folder stays."""
 
         def end(connection: Any) -> None:
             with _unless_gone():
@@ -118,7 +130,35 @@ class Domains:
                     domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
 
         await self.daemon.call(end)
-        await asyncio.to_thread(shutil.rmtree, self.home(key), ignore_errors=True)
+
+    async def forget(self, key: GuestKey) -> str:
+        """Forget a domain that is off, and leave its folder; returns its document, '' when there was none."""
+
+        def undefine(connection: Any) -> str:
+            text = ""
+            with _unless_gone():
+                domain = connection.lookupByName(name_of(key))
+                text = str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+                domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+            return text
+
+        return await self.daemon.call(undefine)
+
+    def earlier_homes(self, key: GuestKey) -> Sequence[GuestKey]:
+        """Of this instance, the latest first; whether or not their domains are still there."""
+        found = [_key_of(path) for path in self._folder.glob(f"{key.instance_id}.*")]
+        return sorted((each for each in found if each and each.generation < key.generation), reverse=True)
+
+    def _clear_orphans(self, key: GuestKey, there: Collection[GuestKey]) -> None:
+        """What a death between two steps left of earlier lives: they are over when this one is."""
+        for earlier in self.earlier_homes(key):
+            if earlier not in there:
+                _clear(self.home(earlier))
+
+    async def sweep(self) -> None:
+        """Finish what an earlier process was removing when it died."""
+        for path in await asyncio.to_thread(lambda: list(self._folder.glob(f"*{_GOING}"))):
+            await asyncio.to_thread(_clear, path)
 
     async def power_off(self, key: GuestKey) -> None:
         """Pull the plug."""
@@ -161,6 +201,8 @@ class Domains:
             return None
         if phase is Phase.STOPPED and me.wanted and me.cause is None:
             me = me.change(cause=_ENDED.get(reason, _SHUT_DOWN))
+        if phase is Phase.PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR:
+            me = me.change(cause=DISK_FAILED)
         return Seen(domain, me, phase)
 
 
@@ -168,7 +210,7 @@ def found(seen: Seen) -> Found:
     """The guest as a node controller sees it."""
     me = seen.me
     in_transit = me.incoming or me.outgoing if seen.phase in {Phase.INCOMING, Phase.PAUSED} else ""
-    cause = me.cause if seen.phase is Phase.STOPPED else None
+    cause = me.cause if seen.phase in {Phase.STOPPED, Phase.PAUSED} else None
     return Found(me.key, me.guest, seen.phase, cause, in_transit, me.reboots)
 
 
@@ -197,6 +239,20 @@ def _unless_gone() -> Iterator[None]:
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
+
+
+def _key_of(home: Path) -> GuestKey | None:
+    instance_id, _, generation = home.name.rpartition(".")
+    return GuestKey(instance_id, int(generation)) if generation.isdecimal() else None
+
+
+def _clear(home: Path) -> None:
+    """Remove a folder. By another name first: half a folder must not look like a guest's."""
+    going = home if home.suffix == _GOING else home.with_name(home.name + _GOING)
+    with suppress(FileNotFoundError):
+        if going != home:
+            home.rename(going)
+        shutil.rmtree(going)
 
 
 def _tail(path: Path) -> bytes:

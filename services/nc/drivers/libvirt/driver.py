@@ -19,18 +19,30 @@ from mallee.domain.guards import Guards
 from mallee.domain.guest import Guest, GuestKey, Moment, Phase, Resources
 from mallee.domain.migration import Limits, Round
 from mallee.kernel.clock import Clock
-from mallee.kernel.errors import Fault, Kind
-from mallee.nc.driver import Capabilities, Found, HandedOver, Steering, Wire
-from mallee.nc.drivers.libvirt.confidence import Confidence
+from mallee.kernel.errors import STORAGE_FULL, Fault, Kind
+from mallee.nc.driver import (
+    Capabilities,
+    CapturedDisk,
+    CaptureProgress,
+    Found,
+    HandedOver,
+    Steering,
+    Wire,
+)
 from mallee.nc.drivers.libvirt import screen
+from mallee.nc.drivers.libvirt.capture import Capturing
+from mallee.nc.drivers.libvirt.confidence import Confidence
 from mallee.nc.drivers.libvirt.connection import Daemon
 from mallee.nc.drivers.libvirt.disks import Disks
 from mallee.nc.drivers.libvirt.domain import Identity, Shape
-from mallee.nc.drivers.libvirt.domains import Domains, found
+from mallee.nc.drivers.libvirt.domains import DISK_FAILED, PANICKED, Domains, Seen, found
 from mallee.nc.drivers.libvirt.making import Making
 from mallee.nc.drivers.libvirt.migration import Destination, News, Source, Way
 from mallee.nc.drivers.libvirt.network import Network
+from mallee.nc.images.cache import free_bytes
 
+_AT_ITS_DISK: Final = (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_IOERROR)
+_DISK_BREATH: Final = 1.0  # seconds before a guest that stopped at its disk is let go on
 _OVERHEAD_MIB: Final = 512  # of the host's memory, for itself
 
 
@@ -81,22 +93,25 @@ class LibvirtDriver:
         self._network = network
         self._clock = clock
         self._news = News()
-        self._ended: asyncio.Queue[str] = asyncio.Queue()
+        self._ended: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
         self._daemon = Daemon(host.uri, self._on_lifecycle, self._on_monitor)
         self._domains = Domains(self._daemon, cloud, host.folder)
         self._source = Source(self._domains, self._news, clock, confidence)
-        self._making = Making(self._domains, host.shape, disks.boot, network)
+        self._making = Making(self._domains, host.shape, disks, network)
+        self._capturing = Capturing(self._domains, disks.tool, clock)
         self._destination = Destination(self._domains, self._news, self._making, host.address, confidence)
 
     async def open(self) -> None:
         """Connect; half a copy is dropped, copying that nobody follows ends, and what came here is kept."""
         await self._daemon.open()
+        await self._domains.sweep()
         for seen in await self._domains.all():
+            await self._capturing.sweep(seen.me.key)
             if seen.me.incoming and not seen.me.whole:
                 await self._making.unmake(seen.me.key)
                 continue
             # What this process answers for, its metadata and its address, is lost when the process ends.
-            await self._making.document(seen.me)
+            await self._making.adopt(seen.me)
             if seen.phase in {Phase.RUNNING, Phase.PAUSED} and not seen.me.incoming and not seen.me.outgoing:
                 await self._source.end_copying(seen.me.key)
             if not seen.me.incoming and not await self._domains.on(seen.me.key, lambda d: d.isPersistent()):
@@ -118,10 +133,24 @@ class LibvirtDriver:
 
     async def changes(self) -> AsyncIterator[Found]:
         while True:
-            name = await self._ended.get()
+            name, detail = await self._ended.get()
             for seen in await self._domains.all():
-                if seen.domain.name() == name and seen.phase is Phase.STOPPED and seen.me.wanted:
-                    yield found(seen)
+                if (
+                    seen.domain.name() == name
+                    and (changed := await self._by_itself(seen, detail)) is not None
+                ):
+                    yield changed
+
+    async def _by_itself(self, seen: Seen, detail: int) -> Found | None:
+        """What the guest has come to, if nobody told it to."""
+        if seen.phase is Phase.PAUSED and seen.me.cause is not None:
+            return found(seen)
+        if seen.phase is not Phase.STOPPED or not seen.me.wanted:
+            return None
+        if detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED:
+            # Written down: of a guest that is off only the event says that it was the guest's own fault.
+            seen = seen._replace(me=await self._domains.remember(seen, cause=PANICKED))
+        return found(seen)
 
     async def start(self, key: GuestKey, guest: Guest, *, reboots: int = 0) -> Sequence[Moment]:
         await self._need_room(guest)
@@ -130,12 +159,16 @@ class LibvirtDriver:
             return ()
         if seen is not None and seen.phase is not Phase.STOPPED:
             raise _conflict(f"{key.instance_id} cannot be started.", f"It is {seen.phase}.", "not-startable")
-        try:
-            return await self._start(key, guest, reboots)
-        except BaseException:
-            if seen is None:
-                await self._making.unmake(key)
-            raise
+        async with self._capturing.at_rest(key.instance_id):
+            inherited = await self._making.inherit(key)
+            try:
+                return await self._start(key, guest, reboots)
+            except BaseException:
+                if inherited is not None:
+                    await self._making.give_back(key, inherited)
+                elif seen is None:
+                    await self._making.unmake(key)
+                raise
 
     async def _start(self, key: GuestKey, guest: Guest, reboots: int) -> Sequence[Moment]:
         me = Identity(cloud=self._domains.cloud, key=key, guest=guest, reboots=reboots)
@@ -202,6 +235,8 @@ class LibvirtDriver:
 
     async def resume(self, key: GuestKey) -> None:
         seen = await self._domains.need(key)
+        if seen.me.cause == DISK_FAILED:
+            await self._await_room(key)
         match seen.phase:
             case Phase.RUNNING | Phase.PAUSED:
                 await self._source.run_on(seen)
@@ -263,9 +298,28 @@ class LibvirtDriver:
     async def stop_and_copy(self, key: GuestKey, migration_id: str) -> HandedOver:
         return await self._source.stop_and_copy(key, migration_id)
 
+    async def capture(
+        self, key: GuestKey, capture_id: str
+    ) -> AsyncGenerator[CaptureProgress | CapturedDisk, None]:
+        async with aclosing(self._capturing.capture(key, capture_id)) as words:
+            async for word in words:
+                yield word
+
     async def digest(self, key: GuestKey) -> str:
         me = (await self._domains.need(key)).me
         return me.whole or me.handed_over
+
+    async def _await_room(self, key: GuestKey) -> None:
+        """A guest that stopped at its disk would stop there again. Raises Fault NO_CAPACITY `storage-full`."""
+        await self._clock.sleep(_DISK_BREATH)
+        if free_bytes(self._domains.home(key)) <= 0:
+            raise Fault(
+                Kind.NO_CAPACITY,
+                f"{key.instance_id} cannot go on.",
+                why="The node's disk is full.",
+                fix="Make room on it: the guest then goes on by itself.",
+                code=STORAGE_FULL,
+            )
 
     async def _need_room(self, guest: Guest) -> None:
         has, wants = (await self.capabilities()).capacity, guest.resources
@@ -280,10 +334,9 @@ class LibvirtDriver:
             )
 
     def _on_lifecycle(self, name: str, event: int, detail: int) -> None:
-        _ = detail
         self._news.tell(name)
-        if event in {libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED}:
-            self._ended.put_nowait(name)
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED or (event, detail) == _AT_ITS_DISK:
+            self._ended.put_nowait((name, detail))
 
     def _on_monitor(self, name: str, event: str, details: str) -> None:
         _ = event, details  # whoever is woken asks how it stands
