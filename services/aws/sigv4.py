@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NoReturn, Protocol
 
@@ -133,6 +134,7 @@ class Claim:
         return f"{self.date}/{self.region}/{self.service}/aws4_request"
 
 
+@lru_cache(64)  # the requests of a second have the same
 def _time_of(t: bytes) -> datetime:
     try:
         if _is_time(t):  # by hand: strptime takes longer than all the rest of a verification

@@ -14,6 +14,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NoReturn, Protocol
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -83,7 +84,7 @@ class Chain:
         return self.last
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes several times as long, and every request has one
 class S3Signed:
     """What a good signature says.
 
@@ -153,7 +154,7 @@ class S3Verifier:
         said = _claim_of_form(fields)
         self._check_scope(said)
         then = _moment(said)
-        if f"{then.year:04}{then.month:02}{then.day:02}" != said.date:
+        if _day(then) != said.date:
             refuse("AccessDenied", "The date of the credential scope is not the date of the signature.")
         key = await self._keys.find(said.access_key_id, said.date, said.region)
         _check(key, said, policy.encode())
@@ -170,7 +171,7 @@ class S3Verifier:
 
     def _check_time(self, said: Claim) -> float:
         then, now = _moment(said), self._clock.now()
-        if f"{then.year:04}{then.month:02}{then.day:02}" != said.date:
+        if _day(then) != said.date:
             _malformed(said, "the date of the credential is not the date of the request")
         age = now - then
         if said.expires is None and abs(age) > SKEW:
@@ -257,6 +258,11 @@ def _claim_of_form(fields: Mapping[str, str]) -> Claim:
         raise RestError("InvalidArgument", error.message) from error
 
 
+@lru_cache(64)  # the requests of a second have the same moment
+def _day(moment: datetime) -> str:
+    return f"{moment.year:04}{moment.month:02}{moment.day:02}"
+
+
 def _moment(said: Claim) -> datetime:
     try:
         return said.moment
@@ -299,8 +305,7 @@ def _parameter(query: bytes, wanted: bytes) -> bytes | None:
 
 def _signed_names(said: Claim, folded: Mapping[bytes, bytes]) -> list[bytes]:
     """The signed headers: sorted, sent, the host among them and all that begin with `x-amz-`."""
-    names = said.signed_headers.encode().split(b";")
-    signed = set(names)
+    names, signed, in_order = _names_in(said.signed_headers)
     missing = [name for name in folded if name not in signed and name.startswith(b"x-amz-")]
     if b"host" not in signed:
         missing.append(b"host")
@@ -311,9 +316,17 @@ def _signed_names(said: Claim, folded: Mapping[bytes, bytes]) -> list[bytes]:
             "There were headers present in the request which were not signed",
             HeadersNotSigned=listed,
         )
-    if sorted(signed) != names or not folded.keys() >= signed:
+    if not in_order or not folded.keys() >= signed:
         _malformed(said, "SignedHeaders must be sorted, lower-case, and name headers that were sent.")
     return names
+
+
+@lru_cache(256)  # a client signs the same headers each time
+def _names_in(signed_headers: str) -> tuple[list[bytes], frozenset[bytes], bool]:
+    """The names, and whether they are as they must be: sorted, each once."""
+    names = signed_headers.encode().split(b";")
+    signed = frozenset(names)
+    return names, signed, sorted(signed) == names
 
 
 def path(raw: bytes) -> bytes:

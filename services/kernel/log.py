@@ -6,6 +6,7 @@ one list of processors, and the last one before the rendering takes secrets out.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import re
@@ -25,6 +26,8 @@ _SECRET_NAMES = re.compile(
 )
 _MASK = "[secret]"
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+HELD_SECONDS = 0.1
+HELD_LINES = 100
 
 
 def configure(*, json: bool, level: str = "info", clock: Clock | None = None) -> None:
@@ -127,6 +130,47 @@ _STDERR = cast("TextIO", _Lossy())  # for loggers, which write and flush
 
 def _to_stderr(*_: object) -> structlog.WriteLogger:
     return structlog.WriteLogger(_STDERR)  # which writes a line and its end in one
+
+
+class Lines:
+    """What is said of every single request: rendered as all else, but written many lines at a time.
+
+    A logger of its own around each line, and a system call behind it, cost more than the look into the database
+    that the line tells of. Lines wait for `HELD_SECONDS` at the most; a process that is killed takes those along.
+    """
+
+    def __init__(self) -> None:
+        self._processors = structlog.get_config()["processors"]
+        self._told = structlog.get_logger().bind().is_enabled_for(logging.INFO)
+        self._held: list[Any] = []
+        self._writing: asyncio.TimerHandle | None = None
+
+    def info(self, event: str, fields: EventDict) -> None:
+        """Say it soon. `fields` is used up; the caller is on the event loop."""
+        if not self._told:
+            return
+        fields["event"] = event
+        line: Any = fields
+        try:
+            for each in self._processors:
+                line = each(None, "info", line)
+        except structlog.DropEvent:
+            return
+        self._held.append(line)
+        if len(self._held) >= HELD_LINES:
+            self.flush()
+        elif self._writing is None:
+            self._writing = asyncio.get_running_loop().call_later(HELD_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        held, self._held = self._held, []
+        if held:
+            _STDERR.write("\n".join(held) + "\n")
+            _STDERR.flush()
 
 
 class _Libraries(logging.StreamHandler[TextIO]):

@@ -128,9 +128,11 @@ def objects() -> S3Table:
     @s3.operation("PutObject", accepts=EVERY + CHECKSUMS)
     async def put_object(call, req):
         call.body.also("CRC64NVME")
-        found = bytearray()
-        async for block in call.body:
-            found += block
+        whole = call.body.at_once()
+        found = bytearray(whole or b"")
+        if whole is None:
+            async for block in call.body:
+                found += block
         thing = Thing(bytes(found), req, dict(call.body.checksums))
         assert call.body.md5 == hashlib.md5(thing.body).digest()
         call.store[req["Bucket"], req["Key"]] = thing

@@ -29,6 +29,7 @@ _HEADERS: Final = {
     "GrantReadACP": READ_ACP,
     "GrantWriteACP": WRITE_ACP,
 }
+_ASKING: Final = frozenset({*_HEADERS, "ACL", "AccessControlPolicy"})
 _grantee = re.compile(r'\s*(id|uri|emailAddress)\s*=\s*(?:"([^"]*)"|([^",\s]*))\s*', re.IGNORECASE).fullmatch
 
 
@@ -104,6 +105,8 @@ async def asked(req: Mapping[str, Any], owner: str, bucket_owner: str, identity:
     Raises:
         S3Error: InvalidArgument, InvalidRequest, MalformedACLError, UnresolvableGrantByEmailAddress.
     """
+    if _ASKING.isdisjoint(req):
+        return None
     headers = [name for name in _HEADERS if req.get(name)]
     ways = [bool(req.get("ACL")), bool(headers), bool(req.get("AccessControlPolicy"))]
     if sum(ways) > 1:

@@ -24,6 +24,9 @@ class _NoBytes:
 
     length = 0
 
+    def at_once(self) -> bytes:
+        return b""
+
     async def blocks(self) -> AsyncIterator[Block]:
         blocks: tuple[Block, ...] = ()
         for block in blocks:

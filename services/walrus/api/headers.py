@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from mallee.walrus.api import Req
+from mallee.walrus.api import CUSTOMER_KEY, Req
 from mallee.walrus.errors import S3Error
 from mallee.walrus.store import Encryption, Version
 
@@ -26,8 +26,10 @@ _PLAIN: Final = {
     "Expires": "Expires",
     "WebsiteRedirectLocation": "x-amz-website-redirect-location",
 }
+_SHOWN: Final = {wire: name for name, wire in _PLAIN.items()}
 KEPT: Final = (*_PLAIN, "Metadata")  # the parameters that are kept as headers
 _META: Final = "x-amz-meta-"
+_CUSTOMER_KEY: Final = frozenset(CUSTOMER_KEY)
 _MOST_METADATA: Final = 2048  # bytes of names and values
 _UNTYPED: Final = "binary/octet-stream"
 
@@ -38,7 +40,7 @@ def kept(req: Req) -> dict[str, str]:
     Raises:
         S3Error: MetadataTooLarge, InvalidArgument.
     """
-    found = {header: str(req[name]) for name, header in _PLAIN.items() if req.get(name)}
+    found = {_PLAIN[name]: str(req[name]) for name in _PLAIN.keys() & req.keys() if req[name]}
     found.setdefault("Content-Type", _UNTYPED)
     if "Content-Encoding" in found:
         # How the body came is no property of the object.
@@ -48,6 +50,8 @@ def kept(req: Req) -> dict[str, str]:
         if left:
             found["Content-Encoding"] = left
     metadata: Mapping[str, str] = req.get("Metadata") or {}
+    if not metadata:
+        return found
     if sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items()) > _MOST_METADATA:
         raise S3Error("MetadataTooLarge")
     return found | {f"{_META}{name}": value for name, value in metadata.items()}
@@ -55,9 +59,16 @@ def kept(req: Req) -> dict[str, str]:
 
 def shown(headers: Mapping[str, str]) -> dict[str, Any]:
     """The kept headers as members of an answer."""
-    found: dict[str, Any] = {name: headers[wire] for name, wire in _PLAIN.items() if wire in headers}
-    start = len(_META)
-    found["Metadata"] = {name[start:]: value for name, value in headers.items() if name.startswith(_META)}
+    found: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    for wire, value in headers.items():
+        name = _SHOWN.get(wire)
+        if name is not None:
+            found[name] = value
+        elif wire.startswith(_META):
+            metadata[wire[len(_META) :]] = value
+    if metadata:
+        found["Metadata"] = metadata
     return found
 
 
@@ -123,6 +134,8 @@ def customer_key(req: Req, prefix: str = "") -> bytes | None:
     Raises:
         S3Error: InvalidArgument, InvalidEncryptionAlgorithmError.
     """
+    if not prefix and _CUSTOMER_KEY.isdisjoint(req):
+        return None
     start = f"{prefix}SSECustomer"
     algorithm, key, digest = req.get(start + "Algorithm"), req.get(start + "Key"), req.get(start + "KeyMD5")
     if not (algorithm or key or digest):

@@ -29,6 +29,7 @@ _READS: Final = (
     "PartNumber",
     "ChecksumMode",
 )
+_OVERRIDES: Final = frozenset(_RESPONSES)
 _ATTRIBUTES: Final = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
 
 
@@ -53,7 +54,7 @@ async def get_object(call: Call, req: Req) -> Result:
 
 async def _readable(call: Call, req: Req) -> Version:
     """The version, under the request's conditions and with the key that it needs."""
-    if call.principal is None and any(req.get(name) for name in _RESPONSES):
+    if call.principal is None and any(req[name] for name in _OVERRIDES & req.keys()):
         raise S3Error(
             "InvalidRequest",
             "Request specific response headers cannot be used for anonymous GET requests.",
@@ -106,15 +107,16 @@ def _wants_checksums(req: Req) -> bool:
 
 
 def _described(call: Call, req: Req, version: Version) -> dict[str, Any]:
-    answer: dict[str, Any] = {
-        "AcceptRanges": "bytes",
-        "ETag": etag(version),
-        "LastModified": version.modified,
-        **shown(version.headers),
-        **version_id(version.version_id, call.home.versioning),
-        **encrypted(req, version.encryption),
-        **_locked(version.lock),
-    }
+    answer = shown(version.headers)
+    answer["AcceptRanges"] = "bytes"
+    answer["ETag"] = etag(version)
+    answer["LastModified"] = version.modified
+    if call.home.versioning:
+        answer |= version_id(version.version_id, call.home.versioning)
+    if version.encryption:
+        answer |= encrypted(req, version.encryption)
+    if version.lock != _FREE:
+        answer |= _locked(version.lock)
     if version.storage_class != "STANDARD":
         answer["StorageClass"] = version.storage_class
     if version.tags:
@@ -122,11 +124,14 @@ def _described(call: Call, req: Req, version: Version) -> dict[str, Any]:
     ends = expiration(call.home, version)
     if ends:
         answer["Expiration"] = ends
-    for name in _RESPONSES:
-        if req.get(name):
+    for name in _OVERRIDES & req.keys():
+        if req[name]:
             asked = req[name]  # all are texts but one, a time, which an answer carries as a text too
             answer[name.removeprefix("Response")] = asked if isinstance(asked, str) else http_date(asked)
     return answer
+
+
+_FREE: Final = Lock()
 
 
 def _locked(lock: Lock) -> Mapping[str, Any]:

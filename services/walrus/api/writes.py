@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 from mallee.walrus.access import acl
@@ -26,9 +25,10 @@ from mallee.walrus.api.settings.encryption import encrypts_by_default
 from mallee.walrus.api.settings.lifecycle_rules import expiration
 from mallee.walrus.api.settings.locks import LOCKING, new_lock
 from mallee.walrus.errors import S3Error
+from mallee.walrus.front.body import Body
 from mallee.walrus.front.call import Call, Result
 from mallee.walrus.front.digests import HEADERS
-from mallee.walrus.store import Bucket, NewObject
+from mallee.walrus.store import Bucket, NewObject, Writing
 
 GRANTS: Final = ("ACL", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP")
 NEW: Final = (*KEPT, *GRANTS, *CUSTOMER_KEY, *LOCKING, "ServerSideEncryption", "StorageClass", "Tagging")
@@ -97,8 +97,7 @@ async def put_object(call: Call, req: Req) -> Result:
     checking = (call.bucket, call.key, conditions) if conditions else None
     bytes_in = await call.store.begin(call.body.length, encryption=keeping, checking=checking)
     try:
-        async for block in call.body:
-            await bytes_in.write(block)
+        await take(call.body, bytes_in)
         version = await call.store.commit(call.bucket, call.key, bytes_in, _hashed(call, new), conditions)
     finally:
         await bytes_in.discard()
@@ -112,12 +111,21 @@ async def put_object(call: Call, req: Req) -> Result:
     return answer | {"Expiration": ends} if ends else answer
 
 
+async def take(body: Body, bytes_in: Writing) -> None:
+    """Write what comes, to its verified end. Raises S3Error, Disconnected, Fault."""
+    whole = body.at_once()
+    if whole is not None:
+        await bytes_in.write(whole)
+        return
+    async for block in body:
+        await bytes_in.write(block)
+
+
 def states_checksum(call: Call) -> bool:
     """Whether the body comes with a checksum, before it or behind it."""
-    return b"x-amz-trailer" in call.headers or any(name in call.headers for name in HEADERS)
+    return b"x-amz-trailer" in call.headers or not HEADERS.keys().isdisjoint(call.headers)
 
 
 def _hashed(call: Call, new: NewObject) -> NewObject:
-    return replace(
-        new, etag=call.body.md5.hex(), checksums=dict(call.body.checksums), checksum_type="FULL_OBJECT"
-    )
+    new.etag, new.checksums, new.checksum_type = call.body.md5.hex(), call.body.checksums, "FULL_OBJECT"
+    return new

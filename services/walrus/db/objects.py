@@ -28,7 +28,6 @@ from sqlalchemy import (
 )
 
 from mallee.kernel.db import Prepared, Tx
-from mallee.walrus.db.buckets import buckets
 from mallee.walrus.db.contents import ContentRow, contents
 from mallee.walrus.db.metadata import metadata
 
@@ -102,9 +101,8 @@ _VERSION = (*_AT_VERSIONS, versions.c.version_id == bindparam("id"))
 _CURRENT = Prepared(select(objects).where(*_AT))
 _FOUND = Prepared(
     select(objects, *[column.label(f"c_{column.name}") for column in contents.c])
-    .join(buckets, buckets.c.number == objects.c.bucket)
     .join(contents, contents.c.id == objects.c.content)
-    .where(buckets.c.name == bindparam("name"), objects.c.key == bindparam("of"))
+    .where(*_AT)
 )
 _NEWEST = Prepared(select(versions).where(*_AT_VERSIONS).order_by(versions.c.rank).limit(1))
 _BY_ID = Prepared(select(versions).where(*_VERSION))
@@ -147,9 +145,9 @@ def current(tx: Tx, bucket: int, key: bytes) -> ObjectRow | None:
     return ObjectRow(*row) if row else None
 
 
-def found(tx: Tx, bucket: str, key: bytes) -> tuple[ObjectRow, ContentRow] | None:
-    """As `current`, by the bucket's name, and where its bytes are: all that a GET needs."""
-    row = tx.execute(_FOUND, {"name": bucket, "of": key}).first()
+def found(tx: Tx, bucket: int, key: bytes) -> tuple[ObjectRow, ContentRow] | None:
+    """As `current`, and where its bytes are: all that a GET needs."""
+    row = tx.execute(_FOUND, {"at": bucket, "of": key}).first()
     return (ObjectRow(*row[: len(_NAMES)]), ContentRow(*row[len(_NAMES) :])) if row else None
 
 

@@ -49,6 +49,9 @@ class Source(Protocol):
     def blocks(self) -> AsyncIterator[Block]:
         """They, each piece valid until the next is asked for."""
 
+    def at_once(self) -> bytes | None:
+        """All of them, if they are here already; `blocks` has nothing more to give then."""
+
 
 class Body:
     """What a handler reads.
@@ -136,6 +139,23 @@ class Body:
             return self._stated[0]
         return HEADERS[self._trailing[0].encode()] if self._trailing else ""
 
+    def at_once(self) -> Block | None:
+        """All of it, verified, if it is here already: small ones need nothing of what leads through a large one.
+
+        Raises:
+            S3Error: as the iterator.
+        """
+        assert self._digests is None, "a body is read once"
+        whole = self._incoming.at_once()
+        if whole is None:
+            return None
+        self._begin()
+        decoded: Block = whole if self._chunks is None else b"".join(self._chunks.feed(whole))
+        self._update(decoded)
+        self._verify(len(decoded))
+        self._done = True
+        return decoded
+
     async def __aiter__(self) -> AsyncIterator[Block]:
         """Decoded blocks of up to 1 MiB, each valid until the next is asked for.
 
@@ -145,8 +165,7 @@ class Body:
             Disconnected: the client went away.
         """
         assert self._digests is None, "a body is read once"
-        self._digests = Digests([MD5, *self._wanted] if self._etag else self._wanted)
-        self._sha = sha256() if self._hash is not None else None
+        self._begin()
         came = 0
         async for block in self._incoming.blocks():
             for piece in (block,) if self._chunks is None else self._chunks.feed(block):
@@ -180,6 +199,10 @@ class Body:
             found += block
             _check_size(len(found), limit)
         return bytes(found)
+
+    def _begin(self) -> None:
+        self._digests = Digests([MD5, *self._wanted] if self._etag else self._wanted)
+        self._sha = sha256() if self._hash is not None else None
 
     def _has_claims(self) -> bool:
         """Whether anything is said of the body that an empty one might not be."""

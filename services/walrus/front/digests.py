@@ -58,9 +58,9 @@ ALGORITHMS: Final[Mapping[str, tuple[int, Callable[[], Digest]]]] = {
 HEADERS: Final[Mapping[bytes, str]] = {
     b"x-amz-checksum-" + name.lower().encode(): name for name in ALGORITHMS
 }
-_OTHERS: Final = {
-    b"x-amz-checksum-" + name for name in (b"sha512", b"md5", b"xxhash3", b"xxhash64", b"xxhash128")
-}
+_OTHERS: Final = frozenset(
+    {b"x-amz-checksum-" + name for name in (b"sha512", b"md5", b"xxhash3", b"xxhash64", b"xxhash128")}
+)
 MD5: Final = "MD5"
 
 
@@ -97,9 +97,9 @@ def stated_checksum(headers: Mapping[bytes, bytes]) -> tuple[str, str] | None:
     Raises:
         S3Error: InvalidRequest for two of them, or one that is no checksum of its algorithm.
     """
-    if any(name in headers for name in _OTHERS):
+    if not _OTHERS.isdisjoint(headers):
         raise S3Error("NotImplemented", "The checksum algorithm that you specified is not implemented.")
-    given = [name for name in HEADERS if name in headers]
+    given = [*(HEADERS.keys() & headers.keys())]
     if len(given) > 1:
         raise S3Error(
             "InvalidRequest",

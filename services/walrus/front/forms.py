@@ -99,6 +99,9 @@ class Form:
                 return
         raise S3Error("IncorrectNumberOfFilesInPostRequest")
 
+    def at_once(self) -> None:
+        """A form is read to its end, whatever came with its head."""
+
     async def blocks(self) -> AsyncIterator[bytes]:
         """The file, in pieces of any size.
 

@@ -47,10 +47,6 @@ class Intake(Protocol):
         """Read no more."""
 
 
-def _waits(scope: Scope) -> bool:
-    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
-
-
 class Incoming:
     """One body, not decoded.
 
@@ -62,14 +58,21 @@ class Incoming:
     """
 
     def __init__(
-        self, scope: Scope, receive: Receive, clock: Clock, *, length: int | None, patience: Patience
+        self,
+        scope: Scope,
+        receive: Receive,
+        clock: Clock,
+        *,
+        length: int | None,
+        patience: Patience,
+        waited_for: bool = False,
     ) -> None:
         self.length = length
         self.begun = False
         self.came = 0
         # Who waits for 100 gets it, though nothing is to come: botocore takes any other first line for the end of
         # the connection's use, and misreads the next answer on it.
-        self.ended = length == 0 and not _waits(scope)
+        self.ended = length == 0 and not waited_for
         self._receive = receive
         self._clock = clock
         self._patience = patience
@@ -78,6 +81,14 @@ class Incoming:
         self._arrived: Callable[[], bytes | None] | None = extensions.get("mallee.arrived")
         self._intake: Intake | None = None
 
+    def at_once(self) -> bytes | None:
+        """All of it, if it came with its head, as small ones do; None if it is to be waited for."""
+        if self.begun or self._arrived is None or (whole := self._arrived()) is None:
+            return None
+        self.begun = self.ended = True
+        self.came = len(whole)
+        return whole
+
     async def blocks(self) -> AsyncIterator[bytes | memoryview]:
         """What comes, in pieces of any size, each valid until the next is asked for.
 
@@ -85,14 +96,11 @@ class Incoming:
             S3Error: RequestTimeout.
             Disconnected: the client went away.
         """
-        self.begun = True
-        if (
-            self._arrived is not None and (whole := self._arrived()) is not None
-        ):  # with its head, as small ones do
-            self.ended, self.came = True, len(whole)
+        if (whole := self.at_once()) is not None:
             if whole:
                 yield whole
             return
+        self.begun = True
         since = self._clock.monotonic()
         take = self._receive_block
         if self._open_intake is not None and self.length is not None and self.length >= WORTH_AN_INTAKE:

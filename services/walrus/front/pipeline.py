@@ -114,6 +114,7 @@ class S3Front:
     def close(self) -> None:
         """End the threads. No request may be under way."""
         self._hashing.shutdown(wait=False)
+        self._telemetry.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""

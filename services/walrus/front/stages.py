@@ -55,7 +55,12 @@ class Stages:
         """What it is about: bucket and key."""
         x.headers = x.arrived.folded
         x.incoming = Incoming(
-            x.scope, x.receive, self.clock, length=_length(x.headers), patience=self.patience
+            x.scope,
+            x.receive,
+            self.clock,
+            length=_length(x.headers),
+            patience=self.patience,
+            waited_for=x.headers.get(b"expect", b"").lower() == b"100-continue",
         )
         if sum(map(len, x.headers)) + sum(map(len, x.headers.values())) > MAX_HEADERS:
             raise S3Error("RequestHeaderSectionTooLarge", MaxSizeAllowed=str(MAX_HEADERS))

@@ -84,11 +84,12 @@ class Copies(Objects, Reads):
         )
 
         def work(change: Change) -> ObjectRow:
+            current = objects.current(change.tx, change.bucket.number, of)
             if conditions:
-                versioning.admit(conditions, objects.current(change.tx, change.bucket.number, of))
+                versioning.admit(conditions, current)
             if not contents.share(change.tx, content):
                 raise S3Error("NoSuchKey", Key=source.key)
-            return versioning.put(change, row)
+            return versioning.put(change, row, current)
 
         kept = await self.ground.db.transact(self.change(bucket, work))
         return version_of(bucket, key, kept, content)

@@ -60,7 +60,7 @@ class Encryption:
     customer_key: bytes | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as `Version`
 class NewObject:
     """What a writer says of an object; the store adds size, time, version and place.
 
@@ -102,7 +102,7 @@ class Conditions:
 ALWAYS = Conditions()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes several times as long, and every read makes one
 class Version:
     """One version of an object, or a delete marker.
 

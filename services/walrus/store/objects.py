@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from mallee.kernel.db import Tx
 from mallee.walrus.db import contents, objects
+from mallee.walrus.db.contents import ContentRow
 from mallee.walrus.db.objects import ObjectRow
 from mallee.walrus.errors import S3Error
 from mallee.walrus.store import sealing, versioning
@@ -73,26 +74,41 @@ class Objects(Room):
         """
         of = key_bytes(key)
         writing.claimed = True
-        committing = self._commit(bucket, key, of, writing, new, conditions)
-        # In the database alone it is one transaction, which outlives its caller by itself.
-        return await (committing if writing.is_small else self.ground.outlive(committing))
+        if (
+            writing.is_small
+        ):  # in the database alone it is one transaction, which outlives its caller by itself
+            return await self._name(bucket, key, of, writing.small(), writing, new, conditions)
+        return await self.ground.outlive(self._commit(bucket, key, of, writing, new, conditions))
 
     async def _commit(
         self, bucket: str, key: str, of: bytes, writing: Arrival, new: NewObject, conditions: Conditions
     ) -> Version:
         async with writing.landing():
             content = await writing.finish()
-            row = object_row(new, of, content, sealing.kind_of(content.crypt), self.ground.now_ms())
-
-            def work(change: Change) -> ObjectRow:
-                if conditions:
-                    there = objects.current(change.tx, change.bucket.number, of)
-                    versioning.admit(conditions, there, held=writing.checked)
-                contents.add(change.tx, content)
-                return versioning.put(change, row)
-
             writing.named = True
-            kept = await self.ground.db.transact(self.change(bucket, work))
+            return await self._name(bucket, key, of, content, writing, new, conditions)
+
+    async def _name(
+        self,
+        bucket: str,
+        key: str,
+        of: bytes,
+        content: ContentRow,
+        writing: Arrival,
+        new: NewObject,
+        conditions: Conditions,
+    ) -> Version:
+        """Let `key` mean a content, in one transaction."""
+        row = object_row(new, of, content, sealing.kind_of(content.crypt), self.ground.now_ms())
+
+        def work(change: Change) -> ObjectRow:
+            current = objects.current(change.tx, change.bucket.number, of)
+            if conditions:
+                versioning.admit(conditions, current, held=writing.checked)
+            contents.add(change.tx, content)
+            return versioning.put(change, row, current)
+
+        kept = await self.ground.db.transact(self.change(bucket, work))
         return version_of(bucket, key, kept, content)
 
     def change(self, bucket: str, work: Callable[[Change], T]) -> Callable[[Tx], T]:
@@ -109,8 +125,9 @@ class Objects(Room):
         """
         of = key_bytes(key)
         db = self.ground.db
-        if version_id is None:
-            there = await db.look(lambda tx: objects.found(tx, bucket, of))
+        home = self.ground.buckets.get(bucket)
+        if version_id is None and home is not None:
+            there = await db.look(lambda tx: objects.found(tx, home.number, of))
             if there is not None:
                 return version_of(bucket, key, *there)
         return await db.read(lambda tx: find(tx, bucket, key, of, version_id))
@@ -240,10 +257,10 @@ def find(tx: Tx, bucket: str, key: str, of: bytes, version_id: str | None) -> Ve
     """A version as the database has it now. Raises as `Objects.find`."""
     if version_id is not None:
         return _find_version(tx, bucket, key, of, version_id)
-    there = objects.found(tx, bucket, of)
+    row = known(tx, bucket)
+    there = objects.found(tx, row.number, of)
     if there is not None:
         return version_of(bucket, key, *there)
-    row = known(tx, bucket)
     marker = objects.newest_kept(tx, row.number, of) if row.versioning else None
     if marker is None:
         raise S3Error("NoSuchKey", Key=key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
@@ -147,32 +146,27 @@ def lock_of(row: ObjectRow) -> Lock:
 def version_of(
     bucket: str, key: str, row: ObjectRow, content: ContentRow | None, *, latest: bool = True
 ) -> Version:
-    shown: dict[str, Any] = {}
-    if row.details:
-        details = _details(row.details)
-        shown = {
-            "headers": details.headers,
-            "checksums": details.checksums,
-            "checksum_type": details.checksum_type,
-            "encryption": details.encryption,
-            "parts": details.parts,
-        }
+    details = _details(row.details) if row.details else _NO_DETAILS
     return Version(
-        bucket=bucket,
-        key=key,
-        version_id=row.version_id,
-        size=row.size,
-        etag=row.etag,
-        modified_ms=row.modified_ms,
-        owner=row.owner,
-        is_latest=latest,
-        is_delete_marker=not row.content,
-        storage_class=row.storage_class,
-        acl=row.acl,
-        tags=texts(row.tags),
-        lock=lock_of(row),
-        content=content,
-        **shown,
+        bucket,
+        key,
+        row.version_id,
+        row.size,
+        row.etag,
+        row.modified_ms,
+        row.owner,
+        latest,
+        not row.content,
+        details.headers,
+        details.checksums,
+        details.checksum_type,
+        row.storage_class,
+        details.encryption,
+        details.parts,
+        row.acl,
+        texts(row.tags),
+        lock_of(row),
+        content,
     )
 
 
@@ -192,3 +186,4 @@ def listed_of(row: ListedRow, *, latest: bool) -> Listed:
 
 
 _FREE = Lock()
+_NO_DETAILS = Details({}, {}, "", "")

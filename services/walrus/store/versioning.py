@@ -37,10 +37,9 @@ def rank_in(version_id: str) -> int:
     return -int(version_id[:_RANK_DIGITS], 16)
 
 
-def put(change: Change, row: ObjectRow) -> ObjectRow:
-    """Make `row` the newest version of its key; as it is kept."""
+def put(change: Change, row: ObjectRow, current: ObjectRow | None) -> ObjectRow:
+    """Make `row` the newest version of its key, in the place of `current`; as it is kept."""
     tx, bucket = change.tx, change.bucket
-    current = objects.current(tx, bucket.number, row.key)
     rank = _next_rank(change, row.key, current)
     freed = 0
     if bucket.versioning == "Enabled":

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
+from awscrt.checksums import crc32c
 
 from mallee.kernel.errors import STORAGE_FULL, Fault
 from mallee.kernel.file_system import Bytes
 from mallee.walrus.db.contents import ContentRow
 from mallee.walrus.errors import S3Error
 from mallee.walrus.store import sealing
-from mallee.walrus.store.blobs import Incoming, Sums
+from mallee.walrus.store.blobs import SUM, Incoming
 from mallee.walrus.store.documents import Encryption
 from mallee.walrus.store.ground import Ground
 
@@ -43,7 +44,8 @@ class Arrival:
         self._incoming: Incoming | None = ground.blobs.create(self.name) if large else None
         self.claimed = False
         self.named = False
-        ground.written.add(self.name)
+        if large:
+            ground.written.add(self.name)
         if encryption is not None:
             key, self.crypt = sealing.new_key(ground.box, ground.entropy, encryption.customer_key)
             self._sealer = sealing.Sealer(key)
@@ -52,6 +54,12 @@ class Arrival:
     def is_small(self) -> bool:
         """All of it is held in memory, and its row will be all that there is of it."""
         return self._incoming is None and self._sealer is None
+
+    def small(self) -> ContentRow:
+        """The content of one that `is_small`."""
+        held = bytes(self._held)
+        crcs = crc32c(held).to_bytes(SUM) if held else b""
+        return ContentRow(self.name, 1, self.size, len(held), crcs, self.crypt, None, held)
 
     async def write(self, block: Bytes) -> None:
         self.size += len(block)
@@ -64,10 +72,7 @@ class Arrival:
         if self._incoming is None and not inline:
             await self._begin_blob()
         if self._incoming is None:
-            sums = Sums()
-            sums.add(self._held)
-            held = bytes(self._held)
-            return ContentRow(self.name, 1, self.size, len(held), sums.end(), self.crypt, None, held)
+            return self.small()
         blob = await self._incoming.finish()
         return ContentRow(self.name, 1, self.size, blob.size, blob.crcs, self.crypt, None, None)
 
@@ -95,6 +100,8 @@ class Arrival:
         # Once it is being committed it is the commit's, which goes on without its caller.
         if not self.claimed:
             self.claimed = True
+            if self._incoming is None:
+                return
             await self._ground.outlive(self._drop())
 
     async def _drop(self) -> None:
@@ -117,6 +124,7 @@ class Arrival:
             await self._incoming.write(data)
 
     async def _begin_blob(self) -> None:
+        self._ground.written.add(self.name)
         self._incoming = self._ground.blobs.create(self.name)
         if self._held:
             await self._incoming.write(self._held)

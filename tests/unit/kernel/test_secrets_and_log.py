@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import json
@@ -144,3 +145,47 @@ def test_the_short_way_of_a_line_says_what_the_long_one_does(capsys: pytest.Capt
     short, long = capsys.readouterr().err.splitlines()
     assert short == long.replace("[warning ]", "[info    ]")
     assert "parts=['[secret]'] password=[secret]" in short
+
+
+@pytest.mark.usefixtures("plain_log")
+async def test_lines_of_requests_are_written_many_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(json=True, clock=ManualClock())
+    lines = log.Lines()
+    for number in range(log.HELD_LINES):
+        assert capsys.readouterr().err == ""
+        lines.info("request", {"number": number, "secret_access_key": "hunter2"})
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["number"] for line in told] == list(range(log.HELD_LINES))
+    assert {line["level"] for line in told} == {"info"}
+    assert {line["secret_access_key"] for line in told} == {"[secret]"}
+
+    lines.info("request", {"number": "last"})
+    lines.flush()
+    assert json.loads(capsys.readouterr().err)["number"] == "last"
+    lines.flush()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("plain_log")
+async def test_a_line_of_a_request_waits_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    log.configure(json=False)
+    written: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    class Screen(io.StringIO):
+        def write(self, text: str) -> int:
+            written.set_result(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Screen())
+    log.Lines().info("request", {"number": 1})
+    async with asyncio.timeout(60):
+        assert (await written).endswith("number=1\n")  # it comes by itself
+
+
+@pytest.mark.usefixtures("plain_log")
+async def test_lines_below_the_level_are_not_made(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(json=False, level="warning")
+    lines = log.Lines()
+    lines.info("request", {})
+    lines.flush()
+    assert capsys.readouterr().err == ""

@@ -20,6 +20,8 @@ from mallee.walrus.store import Bucket, Lock
 
 LOCK: Final = "object-lock"
 LOCKING: Final = ("ObjectLockMode", "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus")
+_LOCKS: Final = frozenset(LOCKING)
+_FREE: Final = Lock()
 _MODES: Final = ("GOVERNANCE", "COMPLIANCE")
 _LONGEST_DAYS: Final = 36_500
 _Mode = Literal["", "GOVERNANCE", "COMPLIANCE"]
@@ -31,6 +33,8 @@ def new_lock(req: Req, home: Bucket, now: datetime) -> Lock:
     Raises:
         S3Error: InvalidRequest, InvalidArgument.
     """
+    if not home.object_lock and _LOCKS.isdisjoint(req):
+        return _FREE
     mode, until, hold = (req.get(name) for name in LOCKING)
     if (mode or until or hold) and not home.object_lock:
         raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")

@@ -16,7 +16,7 @@ from mallee.kernel.file_system import Bytes
 from mallee.walrus.front.call import FileRange
 
 BLOCK = 1 << 20  # bytes that one checksum covers
-_SUM = 4  # bytes of a checksum
+SUM = 4  # bytes of a checksum
 
 Piece = FileRange | memoryview | bytes
 
@@ -115,16 +115,16 @@ class Sums:
         return bytes(self._whole)
 
     def _close_block(self) -> None:
-        self._whole += self._running.to_bytes(_SUM)
+        self._whole += self._running.to_bytes(SUM)
         self._running = 0
 
 
 def verify(blob: Blob, block: int, data: Bytes) -> None:
     """Whether these are block number `block`, whole. Raises Damaged."""
-    expected = blob.crcs[block * _SUM : (block + 1) * _SUM]
+    expected = blob.crcs[block * SUM : (block + 1) * SUM]
     if len(data) != block_size(blob, block):
         raise Damaged(blob.name, f"Block {block} ends after {len(data)} of {block_size(blob, block)} bytes.")
-    if crc32c(data).to_bytes(_SUM) != expected:
+    if crc32c(data).to_bytes(SUM) != expected:
         raise Damaged(blob.name, f"The checksum of block {block} is not {expected.hex()}.")
 
 
