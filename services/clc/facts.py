@@ -67,6 +67,8 @@ def _close_running(row: InstanceRow, fact: pb.InstanceFact, now_ms: int) -> Inst
         case common_pb2.PHASE_RUNNING:
             row = wishes.enter(row, State.RUNNING, now_ms)
             open_still = _still_open(row, fact)
+            if Operation.DESCRIBE in {row.operation, open_still} and row.operation != open_still:
+                row = row._replace(version=row.version + 1)  # it is shown whether options are applied
             return row._replace(unsettled=open_still is not Operation.NONE, operation=open_still.value)
         case common_pb2.PHASE_FAILED:
             return _failed(row, _reason(fact), now_ms)

@@ -296,6 +296,7 @@ class PretendCloud:
             reachable=True,
             reboots=row.reboots,
             migration_id=row.migration_id,
+            description=records.decode(row.details).description,
         )
         for name, value in changes.items():
             if name == "cause":

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mallee.domain.guest import Guest, GuestKey, Phase, Resources
+from mallee.domain.guest import Guest, GuestKey, MetadataOptions, Phase, Resources
 from mallee.domain.migration import Limits, Round
 from mallee.kernel.clock import ManualClock
 from mallee.nc.driver import Driver, HandedOver, Steering
@@ -41,7 +41,19 @@ def as_message(guest: Guest) -> bytes:
     plain = {name: getattr(guest, name) for name in names if hasattr(guest, name)}
     plain["tags"] = guest.tags
     size = common_pb2.Resources(vcpus=guest.resources.vcpus, memory_mib=guest.resources.memory_mib)
-    return common_pb2.Guest(resources=size, **plain).SerializeToString()
+    message = common_pb2.Guest(resources=size, **plain)
+    if guest.metadata != MetadataOptions():
+        options = guest.metadata
+        message.metadata.CopyFrom(
+            common_pb2.MetadataOptions(
+                disabled=not options.enabled,
+                tokens_required=options.tokens_required,
+                hop_limit=options.hop_limit,
+                tags=options.tags is not None,
+                user_tags=options.tags or {},
+            )
+        )
+    return message.SerializeToString()
 
 
 class DirectWire:
