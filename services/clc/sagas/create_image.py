@@ -59,9 +59,8 @@ class Capture(Step[Making]):
     async def do(self, ctx: Making, /) -> GuestImage:
         wish, row = ctx.wish, await _row(ctx)
         await ctx.shop.store().make_bucket(wish.bucket, wish.account_id)
-        request = pb.CaptureRootRequest(
+        request = pb.CaptureRootRequest(  # of whichever generation is there: a migration may end meanwhile
             instance_id=row.id,
-            generation=row.generation,
             capture_id=ctx.order.id,
             bucket=wish.bucket,
             key=wish.key("root"),
