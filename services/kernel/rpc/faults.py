@@ -23,7 +23,7 @@ STATUS = {
 }
 
 # Statuses that came without a fault of ours: gRPC itself speaks, or a server that is not ours.
-# RESOURCE_EXHAUSTED is then a message over the limit; repeating it can never succeed.
+# RESOURCE_EXHAUSTED is then a message over the limit, which can never succeed, or a server that is overrun.
 _PLAIN = {
     StatusCode.INVALID_ARGUMENT: (Kind.INVALID, ""),
     StatusCode.OUT_OF_RANGE: (Kind.INVALID, ""),
@@ -87,6 +87,8 @@ def fault_of(error: AioRpcError, method: str, address: str) -> Fault:
     kind, code = _PLAIN.get(error.code(), (Kind.INTERNAL, ""))
     if _broke(error):
         kind, code = _PLAIN[StatusCode.CANCELLED]
+    elif _overrun(error):
+        kind, code = Kind.UNAVAILABLE, "overrun"
     return Fault(
         kind,
         f"{method} at {address} failed: {error.code().name.lower().replace('_', ' ')}.",
@@ -106,11 +108,17 @@ def _broke(error: AioRpcError) -> bool:
     return error.code() is StatusCode.INTERNAL and any(sign in words for sign in _TORN)
 
 
+def _overrun(error: AioRpcError) -> bool:
+    """Whether gRPC refuses for now: too many requests wait, memory is short, or the peer asks to be left alone."""
+    return error.code() is StatusCode.RESOURCE_EXHAUSTED and "larger than" not in (error.details() or "")
+
+
 _TORN = ("RST_STREAM", "Internal error from Core")
 _FIX = {
     "message-too-large": "Send it in smaller parts, or as a stream.",
     "unknown-method": "Bring both services to the same version.",
     "unreachable": "See that the service runs there and that both certificates come from the cloud's authority.",
     "deadline": "Try again; the service may have done the work all the same.",
+    "overrun": "Try again in a moment.",
     "cut-off": "Try again; the service may have done the work all the same.",
 }

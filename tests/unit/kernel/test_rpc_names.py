@@ -84,6 +84,15 @@ def test_a_torn_stream_is_a_passing_fault(details: str) -> None:
     assert fault_of(_error(StatusCode.INTERNAL), "/a/B", "host:1").kind is Kind.INTERNAL
 
 
+def test_a_server_that_is_overrun_is_a_passing_fault_and_a_message_over_the_limit_is_none() -> None:
+    """The first was told to users as a wrong value of theirs."""
+    overrun = _error(StatusCode.RESOURCE_EXHAUSTED, details="Too many pending requests for this server")
+    large = _error(StatusCode.RESOURCE_EXHAUSTED, details="Sent message larger than max (17 vs. 16)")
+
+    assert fault_of(overrun, "/a/B", "host:1").kind is Kind.UNAVAILABLE
+    assert fault_of(large, "/a/B", "host:1").code == "message-too-large"
+
+
 @pytest.mark.parametrize("status", [status for status in StatusCode if status is not StatusCode.OK])
 def test_every_plain_status_means_something(status: StatusCode) -> None:
     fault = fault_of(_error(status), "/a/B", "host:1")
