@@ -156,15 +156,17 @@ class Convergence:
 
     def _place_anew(self, row: Placement) -> Placement:
         """A new generation on whatever node has room, or the failure that says there is none."""
-        only = frozenset({row.pinned}) if row.pinned >= 0 else None
+        home = self._placing.home(row)
+        # Where its disk is counts for more than where it was once told to be.
+        where = home if home >= 0 else row.pinned
+        only = frozenset({where}) if where >= 0 else None
         host = self._ledger.scheduler.choose(Question(Kind(row.resources), only))
         if host is not None:
             return self._placing.claim(row, host)
-        return row._replace(
-            phase=Phase.FAILED,
-            cause_code=NO_ROOM,
-            cause_message=f"Zone {self._ledger.zone} has no room for {row.vcpus} vCPUs and {row.memory_mib} MiB.",
-        )
+        why = f"Zone {self._ledger.zone} has no room for {row.vcpus} vCPUs and {row.memory_mib} MiB."
+        if home >= 0:
+            why = self._placing.why_not_home(home, row.resources).message
+        return row._replace(phase=Phase.FAILED, cause_code=NO_ROOM, cause_message=why)
 
     def _end(self, row: Placement) -> None:
         """Stop or terminate: by order where something may run, at once where nothing does."""

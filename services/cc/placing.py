@@ -6,7 +6,7 @@ It is durable before it is answered, and lapses unless a wish binds it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -55,11 +55,23 @@ def host_number(host_id: str) -> int:
 
 
 class Placing:
-    """Makes claims, takes them back, and lets them lapse after `claim_seconds`."""
+    """Makes claims, takes them back, and lets them lapse after `claim_seconds`.
 
-    def __init__(self, ledger: Ledger, claim_seconds: float) -> None:
+    Args:
+        ledger: of the zone.
+        claim_seconds: how long a claim waits for its wish.
+        has_disk: whether a guest, as its bytes describe it, has a root disk on the node where it ran last.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        claim_seconds: float,
+        has_disk: Callable[[bytes], bool] = lambda _guest: False,
+    ) -> None:
         self._ledger = ledger
         self._claim_seconds = claim_seconds
+        self._has_disk = has_disk
         self._deadlines: dict[str, float] = {}
 
     async def place(self, asks: Sequence[Ask]) -> list[Outcome]:
@@ -98,6 +110,19 @@ class Placing:
         self._deadlines[row.instance_id] = self._due()
         return claimed
 
+    def home(self, row: Placement) -> int:
+        """The only node where this instance can run again, because its root disk is there; -1 for any."""
+        return row.left_host if row.host < 0 and row.left_host >= 0 and self._has_disk(row.guest) else -1
+
+    def why_not_home(self, number: int, resources: Resources) -> Cause:
+        """Why the node that has an instance's root disk cannot run it."""
+        host = self._ledger.inventory.hosts.get(number)
+        reason = refusal(host, Question(Kind(resources))) if host is not None else None
+        why = reason.message if reason else f"Node h-{number} is not there."
+        return Cause(
+            "no-capacity", f"The instance's root disk is on node h-{number}, which cannot run it now. {why}"
+        )
+
     def _due(self) -> float:
         return self._ledger.clock.boot() + self._claim_seconds
 
@@ -114,7 +139,7 @@ class Placing:
         if len(held) + len(chosen) < max(1, ask.min_count):
             for instance_id in chosen:
                 self._ledger.inventory.release(instance_id)
-            return Outcome(ask.group_id, refusal=self._why_not(ask, kind))
+            return Outcome(ask.group_id, refusal=self._why_not(ask, kind, wanted))
         for instance_id, host in chosen.items():
             row = rows.get(instance_id) or Placement(instance_id)
             held.append(
@@ -135,7 +160,10 @@ class Placing:
         apart, ask_apart = frozenset(inventory.of(ask.apart)), frozenset(ask.apart)
         chosen: dict[str, Host] = {}
         for instance_id in wanted:
-            host = scheduler.choose(Question(kind, only, apart))
+            row = self._ledger.placements.rows.get(instance_id)
+            home = -1 if row is None else self.home(row)
+            here = only if home < 0 else frozenset({home}) if only is None else only & {home}
+            host = scheduler.choose(Question(kind, here, apart))
             if host is None:
                 break
             inventory.take(instance_id, host, kind.resources)
@@ -144,8 +172,12 @@ class Placing:
                 apart |= {host.index}
         return chosen
 
-    def _why_not(self, ask: Ask, kind: Kind) -> Cause:
+    def _why_not(self, ask: Ask, kind: Kind, wanted: Sequence[str]) -> Cause:
         """The reason of the one node asked for, or of the zone."""
+        rows = self._ledger.placements.rows
+        homes = [home for i in wanted if i in rows and (home := self.home(rows[i])) >= 0]
+        if homes:
+            return self.why_not_home(homes[0], kind.resources)
         if ask.host_id:
             host = self._ledger.inventory.hosts.get(host_number(ask.host_id))
             if host is None:

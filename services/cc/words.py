@@ -176,6 +176,15 @@ def description(guest: bytes) -> int:
         return 0
 
 
+def has_root_disk(guest: bytes) -> bool:
+    """Whether this guest has a disk of its own, which is on the node where it ran last."""
+    try:
+        read = common_pb2.Guest.FromString(guest)
+    except DecodeError:
+        return False  # its node will say so; no disk was ever made of it
+    return bool(read.HasField("image") and read.image.HasField("root"))
+
+
 def wish(message: cluster_pb2.DesiredInstance) -> Wish:
     """What the CLC wants.
 

@@ -142,6 +142,11 @@ class Guest:
     launch_index: int = 0
     description: int = 0
 
+    @property
+    def has_root_disk(self) -> bool:
+        """Whether there is a disk of its own, which outlives a stop."""
+        return self.image is not None and self.image.root is not None
+
     def described_anew(self, later: Guest) -> Guest:
         """This guest with what may change while it runs: how it asks for its metadata, and tags."""
         return replace(self, metadata=later.metadata, tags=later.tags, description=later.description)

@@ -412,6 +412,7 @@ class Guests:
             order.reboots,
             moments=tuple(moments),
             description=guest.description,
+            root_disk=guest.has_root_disk,
         )
 
     async def _describe(self, one: _Instance, key: GuestKey) -> int:
@@ -465,6 +466,7 @@ class Guests:
             found.cause,
             "" if over else found.migration_id,
             description=found.guest.description,
+            root_disk=found.guest.has_root_disk,
         )
 
     async def close(self) -> None:

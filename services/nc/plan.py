@@ -45,6 +45,7 @@ class Copy:
     migration_id: str = ""
     moments: tuple[Moment, ...] = ()
     description: int = 0
+    root_disk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def next_step(
     """
     wanted = order.key.generation if order else 0
     for generation, copy in copies.items():
-        if generation <= ended or generation < wanted:
+        if generation <= ended or (generation < wanted and not _waits_for_heir(order, copy, copies)):
             return Step(Verb.DESTROY, generation)
         if copy.phase is Phase.RUNNING and not outlook.held:
             return Step(Verb.PAUSE, generation)
@@ -92,6 +93,12 @@ def next_step(
         return None
     verb = _towards(order, copies.get(wanted), migrates=wanted in migrating, outlook=outlook)
     return Step(verb, wanted) if verb else None
+
+
+def _waits_for_heir(order: Order | None, copy: Copy, copies: Mapping[int, Copy]) -> bool:
+    """Whether this copy of an earlier generation, which is off, has the disk that the next one will start with."""
+    ends = order is None or order.power is Power.TERMINATED or order.key.generation in copies
+    return copy.root_disk and copy.phase is Phase.STOPPED and not ends
 
 
 def _towards(order: Order, copy: Copy | None, *, migrates: bool, outlook: Outlook) -> Verb | None:

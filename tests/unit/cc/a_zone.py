@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 from mallee.cc.app import ClusterController
@@ -11,9 +11,9 @@ from mallee.cc.config import CcConfig
 from mallee.cc.convergence import GuestFact, Order, Wish
 from mallee.cc.db import METADATA
 from mallee.cc.nodes import Hello, Line
-from mallee.cc.peers import HandedOver, Progress, Route, Subject, Ticket
+from mallee.cc.peers import Captured, Goal, HandedOver, Progress, Route, Subject, Ticket
 from mallee.cc.placing import Ask, Outcome
-from mallee.domain.guest import Phase, Power, Resources
+from mallee.domain.guest import ImageFile, Phase, Power, Resources
 from mallee.domain.migration import Limits, Round
 from mallee.kernel.clock import ManualClock
 from mallee.kernel.db import Database
@@ -44,6 +44,7 @@ class ANode:
         self.line: Line | None = None
         self.routes: dict[Key, Route] = {}
         self.finished = 0
+        self.captured: list[tuple[Subject, Goal]] = []
         self.model = "m1"
         network[f"{name}:1"] = self
 
@@ -115,6 +116,12 @@ class ANode:
 
     async def finish(self, subject: Subject) -> None:
         self.finished += 1
+
+    async def capture(self, subject: Subject, goal: Goal) -> AsyncGenerator[Captured, None]:
+        await self._verb("capture")
+        self.captured.append((subject, goal))
+        yield Captured(1, 2)
+        yield Captured(2, 2, ImageFile(goal.bucket, goal.key, "null", 7, "etag", "qcow2", 8192))
 
     async def console(self, node: str, instance_id: str) -> tuple[bytes, int]:
         return f"{node} says {instance_id}".encode(), 7

@@ -85,6 +85,30 @@ def test_a_guest_in_a_migrations_hands_is_left_alone() -> None:
     assert next_step(order(Power.TERMINATED), {2: RUNNING}, 0, [2], SURE) == Step(Verb.DESTROY, 2)
 
 
+WITH_DISK = copy(Phase.STOPPED, root_disk=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "here", "step"),
+    [
+        (order(), {1: WITH_DISK}, Step(Verb.START, 2)),
+        (order(), {1: STOPPED}, Step(Verb.DESTROY, 1)),
+        (order(), {1: copy(Phase.RUNNING, root_disk=True)}, Step(Verb.DESTROY, 1)),
+        (order(), {1: WITH_DISK, 2: RUNNING}, Step(Verb.DESTROY, 1)),
+        (order(Power.STOPPED), {1: WITH_DISK}, None),
+        (order(Power.TERMINATED), {1: WITH_DISK}, Step(Verb.DESTROY, 1)),
+    ],
+)
+def test_a_disk_waits_for_the_next_life_of_its_guest(
+    wanted: Order, here: dict[int, Copy], step: Step | None
+) -> None:
+    assert next_step(wanted, here, 0, [], SURE) == step
+
+
+def test_a_disk_of_a_life_that_was_ended_for_good_waits_for_nobody() -> None:
+    assert next_step(order(), {1: WITH_DISK}, 1, [], SURE) == Step(Verb.DESTROY, 1)
+
+
 @pytest.mark.parametrize(
     ("wanted", "step", "answer"),
     [
