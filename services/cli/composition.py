@@ -128,7 +128,6 @@ def _clc_settings(plan: Plan, _: Member) -> dict[str, Any]:
 
     clusters = tuple(ClusterConfig(cc.zone, cc.address) for cc in plan.of_role("cc"))
     (walrus,) = plan.of_role("walrus")
-    (walrus,) = plan.of_role("walrus")
     return {
         "host": plan.host,
         "port": plan.ec2_port,
@@ -136,7 +135,6 @@ def _clc_settings(plan: Plan, _: Member) -> dict[str, Any]:
         "clusters": clusters,
         "enrolment_address": f"{plan.host}:{plan.shape.ports['join']}",
         "s3": f"http://{plan.host}:{plan.s3_port}",
-        "objects": walrus.address,
         "objects": walrus.address,
     }
 
@@ -155,11 +153,11 @@ def _leases(plan: Plan, member: Member) -> dict[str, Any]:
 
 def _nc_settings(plan: Plan, member: Member) -> dict[str, Any]:
     cluster = next(cc for cc in plan.of_role("cc") if cc.zone == member.zone)
+    (walrus,) = plan.of_role("walrus")
+    belongs = {"zone": member.zone, "cluster": cluster.address, "objects": walrus.address}
     if plan.shape.hypervisor == "libvirt":
-        return {"zone": member.zone, "cluster": cluster.address, "hypervisor": "libvirt"}
-    return {
-        "zone": member.zone,
-        "cluster": cluster.address,
+        return belongs | {"hypervisor": "libvirt"}
+    return belongs | {
         "fake_nodes": member.nodes,
         "vcpus": plan.shape.node_vcpus,
         "memory_mib": plan.shape.node_memory_mib,
@@ -255,9 +253,11 @@ def _nc(post: Post, me: Identity, world: World) -> Service:
     from mallee.nc.app import NodeController
     from mallee.nc.config import NcConfig
 
-    posted = {"guest_folder": str(post.folder / "guests")} | _listening(post)
+    config = world.settings(NcConfig, "nc", _listening(post), post.otherwise)
+    if not config.guest_folder:
+        config = replace(config, guest_folder=str(post.folder / "guests"))
     return NodeController(
-        world.settings(NcConfig, "nc", posted, post.otherwise),
+        config,
         me,
         database=_sqlite(post),
         clock=world.clock,
