@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 
 from mallee.aws.errors import InvalidParameterValue
-from mallee.clc import guards, host_ids, orders
+from mallee.clc import host_ids, orders
 from mallee.clc.audit import audited
 from mallee.clc.audit.books import ZoneReport
 from mallee.clc.db import instances
+from mallee.clc.reconcile import guards
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.errors import Fault, Kind

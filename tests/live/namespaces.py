@@ -163,13 +163,18 @@ class NetGuest:
 
     # What a guest does.
 
-    def socket(self, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
+    def run(self, *command: str) -> str:
+        words = ["ip", "netns", "exec", self.netns, *command]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+    def open(self, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
+        """A socket of the guest."""
         made = inside(self.netns, lambda: socket.socket(socket.AF_INET, kind, protocol))
         made.settimeout(SOON)
         return made
 
     def listen(self, port: int) -> socket.socket:
-        server = self.socket()
+        server = self.open()
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("0.0.0.0", port))
         server.listen()
@@ -177,7 +182,7 @@ class NetGuest:
 
     def connect(self, address: str, port: int) -> socket.socket:
         """Raises TimeoutError where packets are dropped."""
-        line = self.socket()
+        line = self.open()
         try:
             line.connect((address, port))
         except OSError:
@@ -196,7 +201,7 @@ class NetGuest:
 
     def tells(self, other: NetGuest, port: int) -> bool:
         """Whether a UDP packet arrives."""
-        with other.socket(socket.SOCK_DGRAM) as ear, self.socket(socket.SOCK_DGRAM) as mouth:
+        with other.open(socket.SOCK_DGRAM) as ear, self.open(socket.SOCK_DGRAM) as mouth:
             ear.bind(("0.0.0.0", port))
             mouth.sendto(b"hello", (other.address, port))
             try:
@@ -206,7 +211,7 @@ class NetGuest:
 
     def pings(self, address: str) -> bool:
         """Whether an echo is answered. RFC 792."""
-        with self.socket(socket.SOCK_RAW, socket.IPPROTO_ICMP) as line:
+        with self.open(socket.SOCK_RAW, socket.IPPROTO_ICMP) as line:
             name = next(_names)  # another one each time: an exchange that was let begin goes on for a while
             total = 0x0800 + name + 1
             line.sendto(struct.pack("!BBHHH", 8, 0, ~total & 0xFFFF, name, 1), (address, 0))

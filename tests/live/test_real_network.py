@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -38,7 +38,7 @@ class Cloud:
         self.guests = guests
 
     def guard(
-        self, groups: dict[str, tuple[GuardRule, ...]], *of: tuple[str, ...], only: NetHost | None = None
+        self, groups: Mapping[str, tuple[GuardRule, ...]], *of: tuple[str, ...], only: NetHost | None = None
     ) -> None:
         """Guests are guarded by the groups at their places in `of`."""
         guards = Guards(
@@ -182,7 +182,7 @@ def test_a_node_that_begins_anew_keeps_the_last_rules(guests: tuple[NetGuest, ..
 def test_nobody_borrows_the_address_of_a_member(guests: tuple[NetGuest, ...], cloud: Cloud) -> None:
     _, beside, other = guests
     cloud.guard({"sg-d": within(), "sg-x": (OUT,)}, ("sg-d",), ("sg-x",), ("sg-d",))
-    with other.socket(socket.SOCK_DGRAM) as ear, beside.socket(socket.SOCK_RAW, socket.IPPROTO_RAW) as mouth:
+    with other.open(socket.SOCK_DGRAM) as ear, beside.open(socket.SOCK_RAW, socket.IPPROTO_RAW) as mouth:
         ear.bind(("0.0.0.0", 53))
         mouth.sendto(udp_packet("172.31.0.4", other.address, 53), (other.address, 0))
         with pytest.raises(TimeoutError):

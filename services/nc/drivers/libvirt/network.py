@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import socket
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -25,6 +26,7 @@ import msgspec
 from mallee.domain.guards import Guards
 from mallee.domain.guest import Guest, GuestKey
 from mallee.kernel.errors import Fault, Kind
+from mallee.kernel.state_folder import replace
 from mallee.nc.drivers.libvirt.commands import run
 from mallee.nc.drivers.libvirt.rules import FAMILIES, TABLE, Plug, Segment, is_mac, rules_of
 from mallee.nc.metadata.server import ADDRESS
@@ -94,7 +96,7 @@ class FlatNetwork:
     Args:
         bridge: its name; made when the first guest comes.
         local: the host's address for tunnels.
-        peers: the addresses of the other hosts.
+        peers: the addresses of the other hosts; empty for those that the cluster controller names.
         folder: for the DHCP server's files, and the groups that were enforced last.
         metadata: of the guests.
     """
@@ -148,6 +150,7 @@ class FlatNetwork:
             self._guards = guards
             if self._plugs:
                 try:
+                    await self._reach(guards.hosts, before.hosts)
                     await self._enforce()
                 except BaseException:
                     self._guards = before  # whoever says it again is heard again
@@ -171,7 +174,7 @@ class FlatNetwork:
         segment = Segment(self.bridge, self._tunnel, _mac_of(self.local))
         rules = "\n".join(rules_of(segment, list(self._plugs.values()), guards))
         await run("nft", "-f", "-", stdin=rules)
-        replace_file(self._guards_file, msgspec.json.encode(guards))
+        replace(self._guards_file, msgspec.json.encode(guards))
 
     async def let_go(self) -> None:
         """The node controller goes; guests keep their network, but for what it alone answers."""
@@ -197,8 +200,19 @@ class FlatNetwork:
             f"link set {tunnel} master {bridge} up",
         ]
         await run("ip", "-batch", "-", stdin="\n".join(lines))
-        flood = [f"fdb append 00:00:00:00:00:00 dev {tunnel} dst {peer}" for peer in self.peers]
-        await run("bridge", "-batch", "-", stdin="\n".join(flood))
+        await self._reach(self.peers or self._known_guards().hosts)
+
+    async def _reach(self, hosts: Collection[str], before: Collection[str] = ()) -> None:
+        """Have what is for everybody, and for whose place nobody knows yet, sent to these hosts."""
+        if self.peers:
+            hosts, before = self.peers, ()
+        others = set(hosts) - {self.local}
+        entry = f"00:00:00:00:00:00 dev {self._tunnel} dst"
+        lines = [f"fdb del {entry} {gone}" for gone in sorted(set(before) - others - {self.local})]
+        lines += [f"fdb append {entry} {peer}" for peer in sorted(others - set(before))]
+        if lines:
+            # A tunnel that a node controller before this one has made may know them: that is no mistake.
+            await run("bridge", "-force", "-batch", "-", stdin="\n".join(lines), check=False)
 
     async def _apply(self) -> None:
         subnets = frozenset(plug.subnet for plug in self._plugs.values())
@@ -327,13 +341,6 @@ async def lead_bridged_through_ip() -> None:
         )
     for name in ("iptables", "ip6tables", "arptables"):
         (_BRIDGED / f"bridge-nf-call-{name}").write_text("0")
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Whole or not at all, also when two node controllers follow each other."""
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(content)
-    fresh.replace(path)
 
 
 def _end_orphan(pid_file: Path) -> None:
