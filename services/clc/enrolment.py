@@ -37,6 +37,7 @@ class Enrolment(EnrolmentServiceServicer):
     ) -> None:
         self.address = config.enrolment_address
         self._renewal_address = config.address
+        self._objects_address = config.objects
         self._clusters = {cluster.zone: cluster.address for cluster in config.clusters}
         self._authority = authority
         self._db = db
@@ -84,6 +85,7 @@ class Enrolment(EnrolmentServiceServicer):
             zone=token.zone,
             cluster_address=self._clusters[token.zone],
             renewal_address=self._renewal_address,
+            objects_address=self._objects_address,
         )
 
     async def Renew(self, request: RenewRequest, context: Any) -> RenewResponse:  # noqa: ARG002, N802 - the contract's shape

@@ -54,6 +54,8 @@ def post_of(asked: Posting, environ: Mapping[str, str]) -> Post:
     home = joined(asked.folder) if asked.role == "nc" else None
     if home is not None:
         settings |= {"zone": home.zone, "cluster": home.cluster}
+        if home.objects:
+            settings["objects"] = home.objects
         # The cluster controller, and nodes that send it guests, reach it where it reaches them.
         otherwise["address"] = f"{way_to(home.cluster.split(',')[0].rpartition(':')[0])}:0"
     if asked.zone:

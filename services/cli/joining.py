@@ -31,6 +31,7 @@ class Joined(msgspec.Struct, frozen=True):
     node: str
     cluster: str
     renewal: str
+    objects: str = ""
 
     @property
     def identity(self) -> Identity:
@@ -61,7 +62,14 @@ async def join(folder: StateFolder, text: str, clock: Clock) -> Joined:
     finally:
         await channel.close()
     keys.install(me, Credentials(key, answer.certificate, token.authority))
-    where = Joined(me.cloud, answer.zone, token.node_name, answer.cluster_address, answer.renewal_address)
+    where = Joined(
+        me.cloud,
+        answer.zone,
+        token.node_name,
+        answer.cluster_address,
+        answer.renewal_address,
+        answer.objects_address,
+    )
     replace(folder.root / "node.json", msgspec.json.encode(where))
     return where
 

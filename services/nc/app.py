@@ -101,7 +101,7 @@ class NodeController:
 
     @property
     def _objects(self) -> ObjectStore:
-        return ObjectStore(self._reach(self._config.walrus, "walrus"))
+        return ObjectStore(self._reach(self._config.objects, "walrus"))
 
     async def _start(self) -> None:
         db = await Database.open(

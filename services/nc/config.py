@@ -27,9 +27,10 @@ class NcConfig:
         lease_seconds: how long a restarted controller lets adopted guests run unconfirmed.
         look_seconds: how often the inventory is read again, for what nobody announced.
         libvirt_uri: of the daemon whose guests are this node's.
-        guest_folder: where stands what belongs to real guests; empty for a folder beside the database.
+        guest_folder: where stands what belongs to real guests, root disks too; empty for a folder beside the
+            database. QEMU, as whoever it runs, must be able to open files in it.
         image_folder: where images lie that every node has, as `mallee image build-tiny` makes them.
-        walrus: `host:port` of the object store's gRPC server, where all other images come from.
+        objects: `host:port` of the object store's gRPC server, where all other images come from.
         image_cache_mib: what ready images may take on the disk, beside those that guests stand on.
         accelerator: `kvm`, `qemu` for software emulation, or `auto`: KVM where a guest really makes
             progress with it.
@@ -65,7 +66,7 @@ class NcConfig:
     libvirt_uri: str = "qemu:///system"
     guest_folder: str = ""
     image_folder: str = "/var/lib/mallee/images"
-    walrus: str = "127.0.0.1:8779"
+    objects: str = "127.0.0.1:8779"
     image_cache_mib: int = 20_480
     accelerator: str = "auto"
     guest_cpu: str = "qemu64"

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amallee/rpc/enrolment.proto\x12\x13mallee.enrolment.v1\"j\n\x0bJoinRequest\x12\x16\n\x06secret\x18\x01 \x01(\tR\x06secret\x12\x12\n\x04node\x18\x02 \x01(\tR\x04node\x12/\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0cR\x12\x63\x65rtificateRequest\"\xca\x01\n\x0cJoinResponse\x12 \n\x0b\x63\x65rtificate\x18\x01 \x01(\x0cR\x0b\x63\x65rtificate\x12\x1c\n\tauthority\x18\x02 \x01(\x0cR\tauthority\x12\x14\n\x05\x63loud\x18\x03 \x01(\tR\x05\x63loud\x12\x12\n\x04zone\x18\x04 \x01(\tR\x04zone\x12\'\n\x0f\x63luster_address\x18\x05 \x01(\tR\x0e\x63lusterAddress\x12\'\n\x0frenewal_address\x18\x06 \x01(\tR\x0erenewalAddress\"?\n\x0cRenewRequest\x12/\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0cR\x12\x63\x65rtificateRequest\"1\n\rRenewResponse\x12 \n\x0b\x63\x65rtificate\x18\x01 \x01(\x0cR\x0b\x63\x65rtificate2\xaf\x01\n\x10\x45nrolmentService\x12K\n\x04Join\x12 .mallee.enrolment.v1.JoinRequest\x1a!.mallee.enrolment.v1.JoinResponse\x12N\n\x05Renew\x12!.mallee.enrolment.v1.RenewRequest\x1a\".mallee.enrolment.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amallee/rpc/enrolment.proto\x12\x13mallee.enrolment.v1\"j\n\x0bJoinRequest\x12\x16\n\x06secret\x18\x01 \x01(\tR\x06secret\x12\x12\n\x04node\x18\x02 \x01(\tR\x04node\x12/\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0cR\x12\x63\x65rtificateRequest\"\xf3\x01\n\x0cJoinResponse\x12 \n\x0b\x63\x65rtificate\x18\x01 \x01(\x0cR\x0b\x63\x65rtificate\x12\x1c\n\tauthority\x18\x02 \x01(\x0cR\tauthority\x12\x14\n\x05\x63loud\x18\x03 \x01(\tR\x05\x63loud\x12\x12\n\x04zone\x18\x04 \x01(\tR\x04zone\x12\'\n\x0f\x63luster_address\x18\x05 \x01(\tR\x0e\x63lusterAddress\x12\'\n\x0frenewal_address\x18\x06 \x01(\tR\x0erenewalAddress\x12\'\n\x0fobjects_address\x18\x07 \x01(\tR\x0eobjectsAddress\"?\n\x0cRenewRequest\x12/\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0cR\x12\x63\x65rtificateRequest\"1\n\rRenewResponse\x12 \n\x0b\x63\x65rtificate\x18\x01 \x01(\x0cR\x0b\x63\x65rtificate2\xaf\x01\n\x10\x45nrolmentService\x12K\n\x04Join\x12 .mallee.enrolment.v1.JoinRequest\x1a!.mallee.enrolment.v1.JoinResponse\x12N\n\x05Renew\x12!.mallee.enrolment.v1.RenewRequest\x1a\".mallee.enrolment.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOINREQUEST']._serialized_start=51
   _globals['_JOINREQUEST']._serialized_end=157
   _globals['_JOINRESPONSE']._serialized_start=160
-  _globals['_JOINRESPONSE']._serialized_end=362
-  _globals['_RENEWREQUEST']._serialized_start=364
-  _globals['_RENEWREQUEST']._serialized_end=427
-  _globals['_RENEWRESPONSE']._serialized_start=429
-  _globals['_RENEWRESPONSE']._serialized_end=478
-  _globals['_ENROLMENTSERVICE']._serialized_start=481
-  _globals['_ENROLMENTSERVICE']._serialized_end=656
+  _globals['_JOINRESPONSE']._serialized_end=403
+  _globals['_RENEWREQUEST']._serialized_start=405
+  _globals['_RENEWREQUEST']._serialized_end=468
+  _globals['_RENEWRESPONSE']._serialized_start=470
+  _globals['_RENEWRESPONSE']._serialized_end=519
+  _globals['_ENROLMENTSERVICE']._serialized_start=522
+  _globals['_ENROLMENTSERVICE']._serialized_end=697
 # @@protoc_insertion_point(module_scope)

@@ -15,20 +15,22 @@ class JoinRequest(_message.Message):
     def __init__(self, secret: _Optional[str] = ..., node: _Optional[str] = ..., certificate_request: _Optional[bytes] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
-    __slots__ = ("certificate", "authority", "cloud", "zone", "cluster_address", "renewal_address")
+    __slots__ = ("certificate", "authority", "cloud", "zone", "cluster_address", "renewal_address", "objects_address")
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     AUTHORITY_FIELD_NUMBER: _ClassVar[int]
     CLOUD_FIELD_NUMBER: _ClassVar[int]
     ZONE_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     RENEWAL_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     certificate: bytes
     authority: bytes
     cloud: str
     zone: str
     cluster_address: str
     renewal_address: str
-    def __init__(self, certificate: _Optional[bytes] = ..., authority: _Optional[bytes] = ..., cloud: _Optional[str] = ..., zone: _Optional[str] = ..., cluster_address: _Optional[str] = ..., renewal_address: _Optional[str] = ...) -> None: ...
+    objects_address: str
+    def __init__(self, certificate: _Optional[bytes] = ..., authority: _Optional[bytes] = ..., cloud: _Optional[str] = ..., zone: _Optional[str] = ..., cluster_address: _Optional[str] = ..., renewal_address: _Optional[str] = ..., objects_address: _Optional[str] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
     __slots__ = ("certificate_request",)

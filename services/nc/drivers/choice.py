@@ -89,13 +89,14 @@ async def _libvirt(
         ) from error
     guests = Path(config.guest_folder)
     tool = QemuImg()
-    cache = ImageCache(guests.with_name("image-cache"), config.image_cache_mib << 20, objects, tool, clock)
+    cache = ImageCache(guests / f"{me.name}.images", config.image_cache_mib << 20, objects, tool, clock)
     await cache.open()
     stack.push_async_callback(cache.close)
     disks = Disks(LocalImages(Path(config.image_folder)), cache, tool)
     shape = await shape_of(config)
     address = config.migration_host or config.address.rpartition(":")[0]
-    host = Host(config.libvirt_uri, shape, address, guests, vcpus=config.host_vcpus)
+    # A folder of this node's own, also where several nodes share a file system: what is there is its guests'.
+    host = Host(config.libvirt_uri, shape, address, guests / me.name, vcpus=config.host_vcpus)
     network: Network = NoNetwork(config.bridge if config.network == "bridge" else "")
     if config.network == "flat":
         metadata = MetadataServer(clock, entropy)

@@ -161,6 +161,14 @@ def _fault(error: Any) -> Fault:
             fix="Start fewer guests on it.",
             code="host-out-of-memory",
         )
+    if "storage file" in words and "Permission denied" in words:
+        return Fault(
+            Kind.UNAVAILABLE,
+            "QEMU cannot open the guest's disk.",
+            why=words,
+            fix="Let guest_folder in [nc] be a folder that QEMU's user can reach, /var/lib/mallee/guests for example.",
+            code="disk-unreachable",
+        )
     lost = code in _LOST
     return Fault(
         Kind.UNAVAILABLE,
