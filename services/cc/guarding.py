@@ -8,6 +8,7 @@ and a node goes on with what it heard last.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -46,4 +47,4 @@ class Guarding:
         moving = {each.instance_id for each in self._zone.guests if self._migration_of(each.instance_id)}
         for number, line in self._nodes.guarding.items():
             here = {row.instance_id for row in self._nodes.guests_on(number)}
-            line.guard(self._zone.about(here | moving))
+            line.guard(replace(self._zone.about(here | moving), hosts=self._nodes.hosts_like(number)))

@@ -444,6 +444,14 @@ class Nodes:
         wanted = sorted(set(numbers)) if numbers else range(after + 1, len(rows))
         return [rows[number] for number in wanted if number in rows and number > after][:limit]
 
+    def hosts_like(self, number: int) -> tuple[str, ...]:
+        """The addresses of a node and of all others with its hypervisor: one that is away has guests all the same."""
+        rows = self._ledger.nodes.rows
+        like = rows[number].hypervisor
+        return tuple(
+            sorted({row.address.rpartition(":")[0] for row in rows.values() if row.hypervisor == like})
+        )
+
     def guests_on(self, number: int) -> list[Placement]:
         """The placements that hold capacity on a node, by id."""
         takers = self._ledger.inventory.hosts[number].takers

@@ -121,6 +121,7 @@ def guards_message(guards: Guards) -> common_pb2.Guards:
             )
             for each in guards.guests
         ],
+        hosts=guards.hosts,
     )
 
 

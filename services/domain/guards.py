@@ -37,10 +37,15 @@ class Guarded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """Rules by group, and everybody who is guarded by them or named in them through a group."""
+    """Rules by group, and everybody who is guarded by them or named in them through a group.
+
+    Attributes:
+        hosts: the addresses of all hosts of the zone on which such guests may be.
+    """
 
     groups: Mapping[str, tuple[GuardRule, ...]] = field(default_factory=dict)
     guests: tuple[Guarded, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     def about(self, instance_ids: Collection[str]) -> Guards:
         """As much as a node needs that has these guests: their groups, and whom the rules of these name."""

@@ -41,7 +41,8 @@ class NcConfig:
             metadata and rules; `bridge` plugs guests into a bridge that somebody else looks after;
             `none` gives them no card. Nothing of a host's network is touched without being asked.
         bridge: its name on the host.
-        network_peers: the addresses of the other hosts of a flat network.
+        network_peers: the addresses of the other hosts of a flat network; empty for those of all real nodes
+            of the zone, as they join.
         host_vcpus: what real guests may have together; 0 for as many as the host has processors.
         migration_host: where other nodes' hypervisors reach this host; empty for the host of `address`.
         migration_tls: guests cross between hosts encrypted, and both hosts prove who they are; a node

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from google.protobuf.message import DecodeError
 
@@ -180,7 +181,16 @@ def guards_of(read: common_pb2.Guards) -> Guards:
             Guarded(guest.instance_id, guest.mac_address, guest.address, tuple(guest.group_ids))
             for guest in read.guests
         ),
+        tuple(host for host in read.hosts if _is_address(host)),  # a tunnel leads to an address
     )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _image_of(read: common_pb2.Image) -> GuestImage:

@@ -174,12 +174,14 @@ class MetadataOptions(_message.Message):
     def __init__(self, disabled: _Optional[bool] = ..., tokens_required: _Optional[bool] = ..., hop_limit: _Optional[int] = ..., tags: _Optional[bool] = ..., user_tags: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Guards(_message.Message):
-    __slots__ = ("groups", "guests")
+    __slots__ = ("groups", "guests", "hosts")
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     GUESTS_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
     groups: _containers.RepeatedCompositeFieldContainer[GuardGroup]
     guests: _containers.RepeatedCompositeFieldContainer[GuardedGuest]
-    def __init__(self, groups: _Optional[_Iterable[_Union[GuardGroup, _Mapping]]] = ..., guests: _Optional[_Iterable[_Union[GuardedGuest, _Mapping]]] = ...) -> None: ...
+    hosts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, groups: _Optional[_Iterable[_Union[GuardGroup, _Mapping]]] = ..., guests: _Optional[_Iterable[_Union[GuardedGuest, _Mapping]]] = ..., hosts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GuardGroup(_message.Message):
     __slots__ = ("group_id", "rules")

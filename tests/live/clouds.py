@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -55,7 +54,6 @@ class RealCloud:
             "MALLEE_NC_ACCELERATOR": "qemu",
             "MALLEE_NC_NETWORK": "flat",
             "MALLEE_NC_HOST_VCPUS": "8",
-            "MALLEE_NC_NETWORK_PEERS": json.dumps([each.address for each in self.hosts if each is not host]),
         }
         self._start(name, node, env, into=("ip", "netns", "exec", host.netns))
 

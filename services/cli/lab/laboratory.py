@@ -6,7 +6,6 @@ at an address, and exchange guests over a network. It ends with its owner, and l
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -133,7 +132,6 @@ def _join(
         "IMAGE_FOLDER": str(images),
         "NETWORK": "flat",
         "HOST_VCPUS": "8",  # they share this machine's processors in any case
-        "NETWORK_PEERS": json.dumps([each.address for each in hosts if each is not host]),
     }
     program = [*_inside(host), sys.executable, "-P", "-m", "mallee.cli.main"]
     with (folder.logs / f"host-{number}.log").open("ab") as log:

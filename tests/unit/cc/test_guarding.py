@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +43,22 @@ def test_guards_survive_being_a_message() -> None:
     assert words.guards_of(words.guards_message(ALL)) == ALL
 
 
+async def test_hosts_of_real_guests_learn_of_each_other_as_they_join(zone: AZone) -> None:
+    first = await attending(zone, "n0")
+    zone.cc.guarding.take(ALL)
+    assert first.take().guards == Guards(hosts=("10.9.0.1",))
+
+    second = await attending(zone, "n1")
+    await zone.cc.nodes.attend(Hello("n2", "b", "10.9.0.9:1", "fake", "m", FOUR, []))
+    await zone.cc.guarding.sweep()
+    both = Guards(hosts=("10.9.0.1", "10.9.0.2"))
+    assert [line.take().guards for line in (first, second)] == [both, both]
+
+    zone.cc.nodes.leave(second)  # its guests run on, and are reached
+    await zone.cc.guarding.sweep()
+    assert first.take().guards is None
+
+
 async def test_each_node_is_told_what_concerns_it_and_only_when_that_changes(zone: AZone) -> None:
     lines = [await attending(zone, name) for name in ("n0", "n1")]
     await launch(zone, "i-1")
@@ -50,7 +67,7 @@ async def test_each_node_is_told_what_concerns_it_and_only_when_that_changes(zon
     told = {line.number: line.take().guards for line in lines}
     for instance_id in ("i-1", "i-2"):
         row = zone.cc.ledger.placements.rows[instance_id]
-        assert told[row.host] == ALL.about({instance_id})
+        assert told[row.host] == replace(ALL.about({instance_id}), hosts=("10.9.0.1", "10.9.0.2"))
 
     await zone.cc.guarding.sweep()
     assert [line.take().guards for line in lines] == [None, None]
@@ -59,7 +76,7 @@ async def test_each_node_is_told_what_concerns_it_and_only_when_that_changes(zon
     zone.cc.guarding.take(changed)
     news = {line.number: line.take().guards for line in lines}
     of_two = zone.cc.ledger.placements.rows["i-2"].host
-    assert news[of_two] == changed.about({"i-2"})
+    assert news[of_two] == replace(changed.about({"i-2"}), hosts=("10.9.0.1", "10.9.0.2"))
     assert news[1 - of_two] is None
 
 
@@ -68,10 +85,10 @@ async def test_who_attends_anew_is_told_anew_and_the_first_time_when_all_is_know
     await zone.cc.guarding.sweep()
     assert line.take().guards is None  # nobody has said yet what holds: it goes on with what it has
     zone.cc.guarding.take(ALL)
-    assert line.take().guards == Guards()
+    assert line.take().guards == Guards(hosts=("10.9.0.1",))
     again = await attending(zone, "n0")
     await zone.cc.guarding.sweep()
-    assert again.take().guards == Guards()
+    assert again.take().guards == Guards(hosts=("10.9.0.1",))
 
 
 async def test_the_zone_says_whether_anybody_enforces_groups(zone: AZone) -> None:
@@ -98,7 +115,8 @@ async def launch(zone: AZone, instance_id: str, guest: bytes = b"guest") -> None
 
 
 async def attending(zone: AZone, name: str) -> Line:
-    hello = Hello(name, "b", f"{name}:1", "libvirt", "m", FOUR, [], guards=True)
+    address = f"10.9.0.{int(name.removeprefix('n')) + 1}:1"
+    hello = Hello(name, "b", address, "libvirt", "m", FOUR, [], guards=True)
     return await zone.cc.nodes.attend(hello)
 
 
