@@ -36,6 +36,8 @@ _KILLED: Final = Cause(
     "QEMU ended under the guest. The host may have run out of memory: see its kernel log.",
 )
 _ENDED: Final = {libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: _KILLED, libvirt.VIR_DOMAIN_SHUTOFF_FAILED: _KILLED}
+# What is nothing to a guest that has ended, and is not worth the wait for a disk while a guest stands still.
+_OF_A_PAUSED_GUEST: Final = {"outgoing", "handed_over"}
 _SHUT_DOWN: Final = Cause("guest-shut-down", "The guest powered itself off.")
 
 
@@ -101,10 +103,11 @@ class Domains:
     async def remember(self, seen: Seen, **changed: object) -> Identity:
         """Write down what changed about a guest, in what lives and in what is kept."""
         me = seen.me.change(**changed)
+        passing = changed.keys() <= _OF_A_PAUSED_GUEST
 
         def write(domain: Any) -> None:
             flags = libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
-            if domain.isPersistent():
+            if domain.isPersistent() and not (flags and passing):
                 flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
             kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
             domain.setMetadata(kind, identity_document(me), PREFIX, NAMESPACE, flags)

@@ -33,6 +33,7 @@ _GLANCE_SECONDS: Final = 0.2  # between looks at what an operator steers
 _SMALLEST_LIMIT_MS: Final = 1
 _NO_LIMIT_MS: Final = 2_000_000  # QEMU's own most
 _COMPLETION_SECONDS: Final = 30.0
+_SWITCHING: Final = {"pre-switchover", "device"}
 _OVER: Final = {"completed", "failed", "cancelled", ""}
 
 
@@ -77,6 +78,7 @@ class _Outgoing:
     sent: tuple[int, int] = (0, 0)  # pages and bytes when the last round ended
     began: float = 0.0  # of the round, monotonic
     bandwidth_mbps: float = 0.0
+    switched: bool = False  # QEMU has paused the guest and goes on by itself
 
 
 class News:
@@ -184,14 +186,16 @@ class Source:
                     str(now.get("error-desc") or f"QEMU says that it is {now['status'] or 'not there'}."),
                     "copying-ended",
                 )
-            switching = now["status"] in {"pre-switchover", "device"}
+            switching = now["status"] in _SWITCHING
+            if switching:
+                # So little was left that QEMU did not ask us: the guest stands still, and not for long.
+                out.switched = True
+                await self._domains.on(key, _go_on)
             # `dirty-sync-count` is the number of the pass that runs now: one more has ended.
             if now.get("ram", {}).get("dirty-sync-count", 0) - 1 > len(out.rounds) or switching:
                 yield self._round(out, now)
                 reason = pre_copy.FORCED if out.steer.finish else stop(total, out.rounds)
-                if switching and not reason:
-                    reason = pre_copy.FITS  # so little was left that QEMU did not ask us
-                if reason:
+                if reason := reason or (pre_copy.FITS if switching else ""):
                     yield reason
                     return
             elif out.steer.finish:
@@ -236,8 +240,7 @@ class Source:
                 "No pre-copy of it stands open.",
                 "no-pre-copy",
             )
-        # Said before it stops: whatever happens from here on, nobody else wakes it.
-        me = await self._domains.remember(seen, outgoing=migration_id, handed_over="")
+        me = await self._hold(seen, out)
         ended = await self._let_it_finish(key)
         stopped = self._clock.monotonic()
         self._still_mine(key, out)
@@ -249,9 +252,9 @@ class Source:
             await self._domains.read_console(key),
         )
         said = msgspec.msgpack.encode(state)
+        digest = _digest(said)
         await out.wire.close(said)
         self._still_mine(key, out)
-        digest = _digest(said)
         await self._domains.remember(Seen(seen.domain, me, Phase.PAUSED), handed_over=digest)
         self._outgoing.pop(key, None)
         paused_ms = ended.get("downtime", 0) + (self._clock.monotonic() - stopped) * 1e3
@@ -260,8 +263,14 @@ class Source:
             max(0, pages - out.sent[0]), max(0, ended["ram"]["transferred"] - out.sent[1]), paused_ms, digest
         )
 
+    async def _hold(self, seen: Seen, out: _Outgoing) -> Identity:
+        """Let QEMU pause the guest; whatever happens from here on, nobody else wakes it: that is said before."""
+        me = await self._domains.remember(seen, outgoing=out.migration_id, handed_over="")
+        if not out.switched:
+            await self._domains.on(me.key, _let_switch)
+        return me
+
     async def _let_it_finish(self, key: GuestKey) -> monitor.Json:
-        await self._domains.on(key, lambda d: monitor.set_parameters(d, downtime_limit=_NO_LIMIT_MS))
         async with asyncio.timeout(_COMPLETION_SECONDS):
             while True:
                 now = await self._domains.on(key, _go_on)
@@ -279,7 +288,7 @@ class Source:
         """The way back: end the copying, forget it, run."""
         key = seen.me.key
         self._outgoing.pop(key, None)
-        await self.end_copying(key)
+        await self._cancel(key)
         if seen.me.outgoing:
             # Forgotten first: a guest that is paused for nobody is woken by whoever finds it so.
             await self._domains.remember(seen, outgoing="", handed_over="")
@@ -290,7 +299,12 @@ class Source:
         self._news.forget(_name(key))
 
     async def end_copying(self, key: GuestKey) -> None:
-        """End a copying that is under way; QEMU lets the guest run on if it held it for the switch."""
+        """End a copying that is under way; the guest runs on if it was QEMU that held it for the switch."""
+        await self._cancel(key)
+        with suppress(Fault):
+            await self._domains.on(key, _run_if_switched)
+
+    async def _cancel(self, key: GuestKey) -> None:
         with suppress(Fault):  # it may be gone, and its copying with it
             now = await self._domains.on(key, monitor.migration)
             while now["status"] not in _OVER:
@@ -374,9 +388,11 @@ class Destination:
                         "QEMU took no whole image.", str(now.get("error-desc", "")), "image-broken"
                     )
                 await self._news.wait(_name(key), _GLANCE_SECONDS)
-        await self._domains.keep_console(key, said.console)
         digest = _digest(state)
-        await self._domains.remember(seen, whole=digest, reboots=said.reboots)
+        await asyncio.gather(
+            self._domains.keep_console(key, said.console),
+            self._domains.remember(seen, whole=digest, reboots=said.reboots),
+        )
         return digest
 
     async def run(self, seen: Seen) -> None:
@@ -398,6 +414,10 @@ class Destination:
         await self._domains.daemon.call(lambda c: c.defineXML(text))
 
 
+def _let_switch(domain: Any) -> None:
+    monitor.set_parameters(domain, downtime_limit=_NO_LIMIT_MS)
+
+
 def _go_on(domain: Any) -> monitor.Json:
     """How it stands; where QEMU holds before the switch, it goes on."""
     now = monitor.migration(domain)
@@ -409,6 +429,12 @@ def _go_on(domain: Any) -> monitor.Json:
 
 def _resume(domain: Any) -> None:
     if monitor.is_paused(domain):
+        domain.resume()
+
+
+def _run_if_switched(domain: Any) -> None:
+    """One that its node controller has paused stands still for another reason, and goes on doing so."""
+    if monitor.execute(domain, "query-status")["status"] == "postmigrate":
         domain.resume()
 
 
