@@ -18,6 +18,9 @@ from typing import Final, NamedTuple, NoReturn
 from mallee.kernel.errors import Fault, Kind
 
 HEAD_BYTES: Final = 128 * 1024  # of an image are all that `inspect` looks at
+# Then an account: the bucket where images are that the cloud made for it. The object store lets nobody else make
+# such a bucket: whoever made another account's first would own what is put there.
+IMAGES_OF: Final = "mallee-images-"
 LARGEST: Final = 64 << 40  # bytes, as a guest sees a disk
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from awscrt.checksums import crc32c
 
 from mallee import __version__
+from mallee.domain.disk_image import IMAGES_OF
 from mallee.kernel.clock import Clock
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.rpc import AccessTable, Identity, peer
@@ -21,7 +22,7 @@ from mallee.rpc.common_pb2 import DescribeRequest, DescribeResponse
 from mallee.rpc.common_pb2_grpc import IntrospectionServiceServicer
 from mallee.rpc.objects_pb2_grpc import ObjectServiceServicer
 from mallee.walrus.access.reader import find_for
-from mallee.walrus.api.buckets import IMAGES_OF, new_bucket_config
+from mallee.walrus.api.buckets import new_bucket_config
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import FileRange
 from mallee.walrus.store import ALWAYS, Conditions, Encryption, NewObject, Store, Version, Writing

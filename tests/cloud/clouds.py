@@ -99,7 +99,8 @@ class TestCloud:
             named = [{"Key": key, "Value": value} for key, value in tags.items()]
             more["TagSpecifications"] = [{"ResourceType": "instance", "Tags": named}]
         made: list[Any] = self.ec2.run_instances(
-            ImageId=self.image(), InstanceType=INSTANCE_TYPE, MinCount=count, MaxCount=count, **more
+            **{"ImageId": self.image(), "InstanceType": INSTANCE_TYPE, "MinCount": count, "MaxCount": count}
+            | more
         )["Instances"]
         return made
 

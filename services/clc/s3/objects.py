@@ -12,7 +12,6 @@ from mallee.kernel.errors import Fault, Kind
 from mallee.rpc import objects_pb2 as pb
 from mallee.rpc.objects_pb2_grpc import ObjectServiceStub
 
-IMAGES_OF = "mallee-images-"  # then an account id: the bucket of images that the cloud made for the account
 _PATIENCE = 30.0  # seconds for a copy whose bytes cannot be shared
 
 

@@ -10,7 +10,8 @@ import msgspec
 from mallee.clc.clusters import Clusters
 from mallee.clc.db import images, sagas
 from mallee.clc.db.images import AVAILABLE, FAILED, PENDING, Image
-from mallee.clc.s3.objects import IMAGES_OF, ObjectStore
+from mallee.clc.s3.objects import ObjectStore
+from mallee.domain.disk_image import IMAGES_OF
 from mallee.domain.guest import GuestImage
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database, Tx

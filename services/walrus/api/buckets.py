@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mallee.domain.disk_image import IMAGES_OF
 from mallee.walrus.access import acl
 from mallee.walrus.access.authorise import ACL, ENFORCED, OWNERSHIP, PUBLIC_ACCESS
 from mallee.walrus.access.public import ALL_ON, are_public
@@ -17,9 +18,6 @@ from mallee.walrus.front.call import Call, Result
 OWNERSHIPS: Final = (ENFORCED, "BucketOwnerPreferred", "ObjectWriter")
 MOST: Final = 10_000  # buckets of an account, as on S3
 _PAGE: Final = 10_000
-# Then an account id: where the cloud puts images that it made for the account. Nobody else makes such a bucket:
-# whoever made another account's first would own what is put there.
-IMAGES_OF: Final = "mallee-images-"
 _is_name = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]", re.ASCII).fullmatch
 _is_address = re.compile(r"\d+\.\d+\.\d+\.\d+", re.ASCII).fullmatch
 _RESERVED: Final = (

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from awscrt.checksums import crc32c
 
+from mallee.domain.disk_image import IMAGES_OF
 from mallee.kernel.clock import SystemClock
 from mallee.kernel.errors import Fault
 from mallee.kernel.pki import Authority, IssuedKeys
@@ -18,7 +19,6 @@ from mallee.kernel.rpc import GrpcTransport, Identity
 from mallee.rpc import objects_pb2 as pb
 from mallee.rpc.objects_pb2_grpc import ObjectServiceStub, add_ObjectServiceServicer_to_server
 from mallee.walrus.access.authorise import POLICY
-from mallee.walrus.api.buckets import IMAGES_OF
 from mallee.walrus.service import ACCESS, Objects
 from mallee.walrus.store import Store
 from mallee.walrus.store.checksums import of_bytes
