@@ -17,8 +17,7 @@ from mallee.aws.errors import InvalidParameterValue
 from mallee.clc import host_ids, orders
 from mallee.clc.audit import audited
 from mallee.clc.audit.books import ZoneReport
-from mallee.clc.db import instances
-from mallee.clc.reconcile import guards
+from mallee.clc.db import guards, instances
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.errors import Fault, Kind

@@ -123,6 +123,7 @@ class NodeController:
             stack=self._stack,
             objects=self._objects,
             keys=self._keys,
+            traces=self._lease_path.with_name("host.json") if self._lease_path else None,
         )
         for name, driver in drivers.items():
             self.nodes[name] = await self._node(name, driver, graveyard)

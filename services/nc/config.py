@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from mallee.kernel.errors import Fault, Kind
+
+_is_link = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,14}", re.ASCII).fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class NcConfig:
         network: `flat` makes one segment for the guests of all hosts that are named, with addresses,
             metadata and rules; `bridge` plugs guests into a bridge that somebody else looks after;
             `none` gives them no card. Nothing of a host's network is touched without being asked.
-        bridge: its name on the host.
+        bridge: its name on the host, and that of its rules: several clouds on one host have several.
         network_peers: the addresses of the other hosts of a flat network; empty for those of all real nodes
             of the zone, as they join.
         host_vcpus: what real guests may have together; 0 for as many as the host has processors.
@@ -89,6 +92,8 @@ class NcConfig:
             raise _wrong("accelerator", self.accelerator, "Give auto, kvm or qemu.")
         if self.network not in {"none", "bridge", "flat"}:
             raise _wrong("network", self.network, "Give flat, bridge or none.")
+        if not _is_link(self.bridge):
+            raise _wrong("bridge", self.bridge, "Give a name of at most 15 letters, digits, - and _.")
         for name in ("fake_nodes", "vcpus", "memory_mib", "image_cache_mib"):
             if not 1 <= getattr(self, name) <= 1 << 30:
                 raise _wrong(name, getattr(self, name), "Give 1 or more.")

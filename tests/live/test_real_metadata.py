@@ -229,5 +229,5 @@ def test_a_node_that_begins_anew_goes_on_telling_as_it_was_told(guest: NetGuest)
 
 
 def test_a_guest_that_asks_without_end_is_slowed_down(guest: NetGuest) -> None:
-    rules = guest.host.said("nft", "list", "chain", "bridge", "mallee", "arriving")
+    rules = guest.host.said("nft", "list", "chain", "bridge", "mallee0", "arriving")
     assert "limit rate over 1024/second" in rules

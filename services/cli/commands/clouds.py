@@ -109,24 +109,39 @@ def down(
     state: options.State = None,
     *,
     purge: Annotated[
-        bool, typer.Option("--purge", help="Remove the state folder with everything in it.")
+        bool,
+        typer.Option(
+            "--purge",
+            help="Remove the state folder with everything in it, and what real guests have on this host.",
+        ),
     ] = False,
 ) -> None:
     """End the cloud of a state folder and wait until it is gone."""
     folder = StateFolder.find(state)
     ended = end(folder)
     if purge and folder.root.exists():
-        if folder.shape() is None:
+        traces = sorted(folder.root.glob("services/*/host.json"))
+        if folder.shape() is None and not traces:
             raise Fault(
                 Kind.INVALID,
                 f"{folder.root} was not removed.",
                 why="It does not hold a cloud.",
                 code="not-a-cloud",
             )
+        for each in traces:
+            _purge_host(each)
         shutil.rmtree(folder.root)
         tell(f"Removed {folder.root}.")
     elif not ended:
         tell(f"No cloud runs in {folder.root}.")
+
+
+def _purge_host(traces: Path) -> None:
+    """Take away what real guests have on this host; the folder stays until that is done."""
+    from mallee.nc.drivers.libvirt.traces import purge
+
+    for gone in asyncio.run(purge(traces)):
+        tell(f"Removed {gone}.")
 
 
 def run(

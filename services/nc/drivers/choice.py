@@ -13,7 +13,7 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import Fault, Kind
-from mallee.kernel.rpc import Identity, Keys
+from mallee.kernel.rpc import Credentials, Identity, Keys
 from mallee.nc.config import NcConfig
 from mallee.nc.db.fakes import FakeStore
 from mallee.nc.driver import Driver
@@ -40,14 +40,19 @@ async def open_drivers(
     stack: AsyncExitStack,
     objects: Objects,
     keys: Keys | None = None,
+    traces: Path | None = None,
 ) -> tuple[Mapping[str, Driver], BootId]:
-    """A driver for each node, open; `stack` closes them. `keys` are those of the node controller.
+    """A driver for each node, open; `stack` closes them.
+
+    `keys` are those of the node controller; in `traces` it says what it leaves on its host.
 
     Raises:
         Fault: UNAVAILABLE when the hypervisor does not answer; INVALID when its library is missing.
     """
     if config.hypervisor == "libvirt":
-        return {me.name: await _libvirt(config, me, clock, entropy, stack, objects, keys)}, _hosts_boot_id
+        return {
+            me.name: await _libvirt(config, me, clock, entropy, stack, objects, keys, traces)
+        }, _hosts_boot_id
     store = FakeStore(db)
     stack.push_async_callback(store.settle)
     found = await store.load()
@@ -71,6 +76,7 @@ async def _libvirt(
     stack: AsyncExitStack,
     objects: Objects,
     keys: Keys | None,
+    traces: Path | None,
 ) -> Driver:
     try:
         from mallee.nc.drivers.libvirt.confidence import Confidence
@@ -79,6 +85,7 @@ async def _libvirt(
         from mallee.nc.drivers.libvirt.host import shape_of
         from mallee.nc.drivers.libvirt.images import LocalImages
         from mallee.nc.drivers.libvirt.network import FlatNetwork, Network, NoNetwork
+        from mallee.nc.drivers.libvirt.traces import Traces
     except ImportError as error:
         raise Fault(
             Kind.INVALID,
@@ -88,8 +95,13 @@ async def _libvirt(
             code="no-libvirt-python",
         ) from error
     guests = Path(config.guest_folder)
+    images, run_folder = guests / f"{me.name}.images", _run_folder(me, guests)
+    if traces is not None:
+        bridge = config.bridge if config.network == "flat" else ""
+        found = (config.libvirt_uri, me.cloud, *map(str, (guests / me.name, images)), bridge, str(run_folder))
+        Traces(*found).keep(traces)
     tool = QemuImg()
-    cache = ImageCache(guests / f"{me.name}.images", config.image_cache_mib << 20, objects, tool, clock)
+    cache = ImageCache(images, config.image_cache_mib << 20, objects, tool, clock)
     await cache.open()
     stack.push_async_callback(cache.close)
     disks = Disks(LocalImages(Path(config.image_folder)), cache, tool)
@@ -101,25 +113,28 @@ async def _libvirt(
     if config.network == "flat":
         metadata = MetadataServer(clock, entropy)
         stack.push_async_callback(metadata.close_all)
-        network = flat = FlatNetwork(
-            config.bridge, address, config.network_peers, _run_folder(me, guests), metadata
-        )
+        network = flat = FlatNetwork(config.bridge, address, config.network_peers, run_folder, metadata)
         stack.push_async_callback(flat.let_go)
     confidence = None
     if config.migration_tls:
-        if keys is None:
-            raise Fault(
-                Kind.INVALID,
-                "This node cannot send guests to others in confidence.",
-                why="It has no certificate.",
-                fix="Join the cloud, or send memory in the clear: migration_tls = false in [nc].",
-                code="no-certificate",
-            )
-        confidence = Confidence(me, partial(keys.current, me), Path(config.migration_keys))
+        confidence = Confidence(me, _own(keys, me), Path(config.migration_keys))
     driver = LibvirtDriver(host, me.cloud, disks, network, clock=clock, confidence=confidence)
     await driver.open()
     stack.push_async_callback(driver.close)
     return driver
+
+
+def _own(keys: Keys | None, me: Identity) -> Callable[[], Credentials]:
+    """The node controller's certificate as it is when asked for."""
+    if keys is None:
+        raise Fault(
+            Kind.INVALID,
+            "This node cannot send guests to others in confidence.",
+            why="It has no certificate.",
+            fix="Join the cloud, or send memory in the clear: migration_tls = false in [nc].",
+            code="no-certificate",
+        )
+    return partial(keys.current, me)
 
 
 def _run_folder(me: Identity, guests: Path) -> Path:

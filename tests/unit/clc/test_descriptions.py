@@ -9,8 +9,8 @@ import pytest
 
 from mallee.aws.errors import AwsError
 from mallee.clc import orders
+from mallee.clc.db import guards
 from mallee.clc.instance import Operation, State
-from mallee.clc.reconcile import guards
 from mallee.domain.guest import Power
 from mallee.rpc import common_pb2
 from tests.unit.clc.pretend_cloud import PretendCloud

@@ -28,10 +28,11 @@ from mallee.domain.guest import Guest, GuestKey
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.state_folder import replace
 from mallee.nc.drivers.libvirt.commands import run
-from mallee.nc.drivers.libvirt.rules import FAMILIES, TABLE, Plug, Segment, is_mac, rules_of
+from mallee.nc.drivers.libvirt.rules import FAMILIES, Plug, Segment, is_mac, rules_of
 from mallee.nc.metadata.server import ADDRESS
 
 VNI: Final = 4201
+PID_FILE: Final = "dnsmasq.pid"
 _BRIDGED: Final = Path("/proc/sys/net/bridge")
 _MTU: Final = 1450  # what a VXLAN leaves of 1,500
 
@@ -118,7 +119,7 @@ class FlatNetwork:
 
     @property
     def _tunnel(self) -> str:
-        return f"{self.bridge[:12]}-vx"
+        return tunnel_of(self.bridge)
 
     async def plug(self, key: GuestKey, guest: Guest) -> str:
         async with self._turn:
@@ -240,7 +241,7 @@ class FlatNetwork:
 
     @property
     def _pid_file(self) -> Path:
-        return self.folder / "dnsmasq.pid"
+        return self.folder / PID_FILE
 
     async def _start_dhcp(self, subnets: frozenset[ipaddress.IPv4Network]) -> None:
         _end_orphan(self._pid_file)
@@ -284,11 +285,7 @@ class FlatNetwork:
     async def _remove(self) -> None:
         await self._end_dhcp()
         self._subnets = frozenset()
-        for family in FAMILIES:
-            await run("nft", "delete", "table", family, TABLE, check=False)
-        for link in (self._tunnel, self.bridge):
-            await run("ip", "link", "del", link, check=False)
-        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+        await sweep_away(self.bridge, self.folder)
 
 
 def _plug_of(key: GuestKey, guest: Guest, port: int) -> Plug:
@@ -319,6 +316,22 @@ def _mac_of(address: str) -> str:
     """A locally administered address, one for each host."""
     digits = sha256(f"bridge {address}".encode()).hexdigest()
     return "02:" + ":".join(digits[at : at + 2] for at in range(0, 10, 2))
+
+
+def tunnel_of(bridge: str) -> str:
+    return f"{bridge[:12]}-vx"
+
+
+async def sweep_away(bridge: str, folder: Path) -> bool:
+    """Take a host's flat network away, whoever made it; whether there was any of it."""
+    there = _is_there(bridge) or await asyncio.to_thread(folder.exists)
+    _end_orphan(folder / PID_FILE)
+    for family in FAMILIES:
+        await run("nft", "delete", "table", family, bridge, check=False)
+    for link in (tunnel_of(bridge), bridge):
+        await run("ip", "link", "del", link, check=False)
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    return there
 
 
 async def lead_bridged_through_ip() -> None:

@@ -26,7 +26,6 @@ from typing import Final
 from mallee.domain.guards import Guarded, GuardRule, Guards
 from mallee.nc.metadata.server import ADDRESS
 
-TABLE: Final = "mallee"
 FAMILIES: Final = ("bridge", "ip", "inet")
 DENIED, KNOWN, HOST, PORT = 0x10000, 0x20000, 0x40000, 0xFFFF
 PACKETS_A_SECOND: Final = 1024  # that a guest may send to its metadata, as on EC2
@@ -62,14 +61,14 @@ class Segment:
 
 
 def rules_of(segment: Segment, plugs: Sequence[Plug], guards: Guards) -> Iterator[str]:
-    """The whole of our rules, to be put in place of what was there in one step.
+    """The whole of our rules, to be put in place of what was there in one step; tables are named as the bridge.
 
     Every word is ours or was checked to be an address; none is a name that a user chose.
     """
     for family in FAMILIES:
-        yield f"table {family} {TABLE} {{}}"
-        yield f"delete table {family} {TABLE}"
-    yield f"table bridge {TABLE} {{"
+        yield f"table {family} {segment.bridge} {{}}"
+        yield f"delete table {family} {segment.bridge}"
+    yield f"table bridge {segment.bridge} {{"
     yield from _arriving(segment, plugs)
     yield from _groups(plugs, guards)
     yield from _crossing(plugs)
@@ -200,7 +199,7 @@ def _by_card(plugs: Iterable[Plug], way: str, interface: str) -> Iterator[str]:
 
 def _connections(segment: Segment, plugs: Sequence[Plug]) -> Iterator[str]:
     bridge = segment.bridge
-    yield f"table ip {TABLE} {{ chain arriving {{ type nat hook prerouting priority -100;"
+    yield f"table ip {bridge} {{ chain arriving {{ type nat hook prerouting priority -100;"
     for plug in plugs:
         yield f'iifname "{bridge}" meta mark {plug.port} ip daddr {ADDRESS} tcp dport 80 dnat to {ADDRESS}:{plug.port}'
     yield "}"
@@ -216,9 +215,9 @@ def _connections(segment: Segment, plugs: Sequence[Plug]) -> Iterator[str]:
 
 def _host(segment: Segment) -> Iterator[str]:
     """Of the host itself a guest reaches what is meant for it, and nothing else that happens to listen."""
-    yield f"table inet {TABLE} {{ chain host {{ type filter hook input priority 0;"
+    yield f"table inet {segment.bridge} {{ chain host {{ type filter hook input priority 0;"
     # Nor does anybody else reach what is a guest's own: not from beside, and not from the host.
-    yield f'iifname != "{segment.bridge}" ip daddr {ADDRESS} drop'
+    yield f"ip daddr {ADDRESS} meta mark and {PORT:#x} == 0 drop"
     yield f'iifname != "{segment.bridge}" accept'
     yield "ct state established,related accept"
     yield f"meta mark and {PORT:#x} != 0 accept"
