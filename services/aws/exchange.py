@@ -31,6 +31,7 @@ class Exchange:
 
     Attributes:
         service: whose words an answer is in; found first, since an error needs it too.
+        extensions: what the listener offers for this request beside ASGI.
         presigned: the signature is in the query, whose X-Amz-* parameters are not the action's.
         held: what is given back when the request ends, however it ends.
     """
@@ -41,6 +42,7 @@ class Exchange:
     service: Service
     source_ip: str
     started: float
+    extensions: Mapping[str, Any] = field(default_factory=dict)
     form: Tree = field(default_factory=dict)
     operation: str = ""
     version: str = ""

@@ -131,13 +131,14 @@ class Front:
             service=self._services.get(service) or self._services["ec2"],
             source_ip=(scope.get("client") or ("",))[0],
             started=self._clock.monotonic(),
+            extensions=scope.get("extensions") or {},
         )
         try:
             async with x.held:
                 await self._run(x)
         except Disconnected:
             return
-        await _send(scope, send, x)
+        await _send(send, x)
         self._telemetry.log_access(x)
         self._telemetry.measure(x)
 
@@ -198,23 +199,20 @@ def _service_of(arrived: sigv4.Arrived) -> str:
     return ""
 
 
-async def _send(scope: Scope, send: Send, x: Exchange) -> None:
+async def _send(send: Send, x: Exchange) -> None:
     headers = [
         (b"content-type", b"text/xml;charset=UTF-8"),
         (b"content-length", str(len(x.body)).encode()),
         (b"x-amzn-requestid", x.request_id.encode()),
         (b"cache-control", b"no-cache, no-store"),
     ]
+    body = b"" if x.arrived.method == "HEAD" else x.body
     if x.status in {405, 413} or x.code == "RequestTimeout":  # the body was not read to its end
         headers.append((b"connection", b"close"))
-    start = {"type": "http.response.start", "status": x.status, "headers": headers}
-    body = {"type": "http.response.body", "body": b"" if x.arrived.method == "HEAD" else x.body}
-    whole = scope.get("extensions", {}).get("mallee.whole")
-    if whole is not None:
-        await whole(start, body)
-    else:
-        await send(start)
-        await send(body)
+    elif (answer := x.extensions.get("mallee.answer")) and answer(x.status, headers, body):
+        return
+    await send({"type": "http.response.start", "status": x.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _plain(send: Send, status: int, body: bytes) -> None:

@@ -86,11 +86,9 @@ class Stages:
         length = x.header(b"content-length")
         if length.isascii() and length.isdigit() and (len(length) > 9 or int(length) > MAX_BODY):
             raise RequestEntityTooLarge(f"A request may have at most {MAX_BODY} bytes.")
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                x.arrived.body = await _body(x)
-        except TimeoutError as error:
-            raise RequestTimeout("The body of the request did not arrive in time.") from error
+        arrived = x.extensions.get("mallee.arrived")
+        whole: bytes | None = arrived() if arrived else None  # with the head, as nearly all do
+        x.arrived.body = await _body_in_time(x) if whole is None else _bounded(whole)
         if x.arrived.body and not _is_form(x.header(b"content-type")):
             raise InvalidRequest(f"The Content-Type of a request must be {_FORM}.")
 
@@ -203,6 +201,20 @@ class Stages:
 
 def _is_form(content_type: str) -> bool:
     return not content_type or content_type.partition(";")[0].strip().lower() == _FORM
+
+
+def _bounded(body: bytes) -> bytes:
+    if len(body) > MAX_BODY:
+        raise RequestEntityTooLarge(f"A request may have at most {MAX_BODY} bytes.")
+    return body
+
+
+async def _body_in_time(x: Exchange) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _body(x)
+    except TimeoutError as error:
+        raise RequestTimeout("The body of the request did not arrive in time.") from error
 
 
 async def _body(x: Exchange) -> bytes:

@@ -30,7 +30,7 @@ from mallee.rpc.cluster_pb2_grpc import ClusterServiceStub
 BATCH = 1000  # wishes or asks in one call: well below the limit of a message, even with user data
 RESEND_SECONDS = 10.0
 GUARD_SECONDS = 1.0  # in which a change of security groups is on its way
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.1
 PLACE_SECONDS = 3.0  # a client that asks four times has its answer in a few seconds
 CONVERGE_SECONDS = 5.0
 LIFE_SECONDS = 0.5  # between two looks whether a zone that hung is back

@@ -58,36 +58,6 @@ def _arrived(cycle: Any) -> bytes | None:
     return body
 
 
-async def _send_whole(transport: Transport, cycle: Any, start: Any, body: Any) -> None:
-    """Both messages of a response that is one piece: a system call and a packet instead of two."""
-    cycle.transport = whole = _Whole(transport)
-    try:
-        await cycle.send(start)
-        await cycle.send(body)
-    finally:
-        whole.flush()
-
-
-class _Whole:
-    """As much of a transport as a response writes to, which waits for all of it."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self._pieces: list[bytes] = []
-
-    def write(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-
-    def flush(self) -> None:
-        pieces, self._pieces = self._pieces, []
-        if pieces:
-            self._transport.writelines(pieces)
-
-
 class _Bounded(HttpToolsProtocol):
     """One connection. The head of a request is bounded in bytes, and in time from its beginning."""
 
@@ -144,7 +114,6 @@ class _Bounded(HttpToolsProtocol):
         extensions["mallee.arrived"] = partial(_arrived, self.cycle)
         extensions["mallee.sendfile"] = partial(self._send_file, self.cycle)
         extensions["mallee.intake"] = partial(Intake, self, self.cycle)
-        extensions["mallee.whole"] = partial(_send_whole, self.transport, self.cycle)
 
     def _answer(self, cycle: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
         """A whole answer in one write; False if it must go the other way, part by part.

@@ -27,6 +27,7 @@ from sqlalchemy import (
     update,
 )
 
+from mallee.clc.db import settings
 from mallee.clc.db.metadata import metadata
 from mallee.clc.errors import InvalidAMIIDMalformed, InvalidAMIIDNotFound
 from mallee.clc.resource_ids import is_id
@@ -253,13 +254,14 @@ def save(tx: Tx, image: Image) -> None:
         for name in ("description", "state", "public", "details", "location")
     }
     tx.execute(_SAVE, {"b_id": image.id, **changed})
+    settings.count_one(tx, settings.GROUND)
 
 
 def remove(tx: Tx, account: str, image_id: str) -> bool:
     """Forget an image of the account's own, and who might launch it; whether there was one."""
     removed = tx.execute(_DELETE, {"b_id": image_id, "account": account}).rowcount > 0
     if removed:
-        forbid_all(tx, image_id)
+        forbid_all(tx, image_id)  # which counts it, too
     return removed
 
 
@@ -268,6 +270,7 @@ def drop_account(tx: Tx, account: str) -> None:
     tx.execute(_FORBID_OWNED, {"account": account})
     tx.execute(_FORBID_ACCOUNT, {"account": account})
     tx.execute(_DROP, {"account": account})
+    settings.count_one(tx, settings.GROUND)
 
 
 # --- who may launch ---------------------------------------------------------------------------
@@ -294,8 +297,10 @@ def forbid(tx: Tx, image_id: str, accounts: Collection[str]) -> None:
     """Take that from these accounts."""
     if accounts:
         tx.execute(_FORBID, {"b_image": image_id, "accounts": list(accounts)})
+        settings.count_one(tx, settings.GROUND)
 
 
 def forbid_all(tx: Tx, image_id: str) -> None:
     """Nobody but the owner."""
     tx.execute(_FORBID_ALL, {"b_image": image_id})
+    settings.count_one(tx, settings.GROUND)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Column, Index, String, Table, Text, bindparam, delete, insert, select
 
+from mallee.clc.db import settings
 from mallee.clc.db.metadata import metadata
 from mallee.clc.errors import InvalidKeyPairNotFound
 from mallee.kernel.db import Prepared, Tx
@@ -89,8 +90,10 @@ def add(tx: Tx, key: KeyPair) -> None:
 def remove(tx: Tx, account: str, name: str) -> None:
     """Forget a key; instances that were started with it keep its public half."""
     tx.execute(_DELETE, {"account": account, "b_name": name})
+    settings.count_one(tx, settings.GROUND)
 
 
 def drop_account(tx: Tx, account: str) -> None:
     """Forget the keys of an account that is no more."""
     tx.execute(_DROP, {"account": account})
+    settings.count_one(tx, settings.GROUND)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from mallee.aws.errors import InvalidParameterValue
-from mallee.clc.db import addresses
+from mallee.clc.db import addresses, settings
 from mallee.clc.db.metadata import metadata
 from mallee.clc.errors import (
     InsufficientFreeAddressesInSubnet,
@@ -271,6 +271,7 @@ def add_default_subnet(tx: Tx, home: Vpc, zone: str, subnet_id: str, now_ms: int
         for wanted in block.subnets(new_prefix=prefix):
             if not any(wanted.overlaps(one) for one in taken):
                 _add_default_subnet(tx, home, zone, wanted, subnet_id, now_ms)
+                settings.count_one(tx, settings.GROUND)
                 return
     raise ValueError(f"{home.cidr} has no room for a subnet in {zone}")
 
@@ -293,3 +294,4 @@ def drop_account(tx: Tx, account: str) -> None:
         addresses.abandon(tx, gone.id)
     tx.execute(_DROP_SUBNETS, {"account": account})
     tx.execute(_DROP_VPCS, {"account": account})
+    settings.count_one(tx, settings.GROUND)

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from mallee.aws.errors import InvalidParameter
+from mallee.clc.db import settings
 from mallee.clc.db.metadata import metadata
 from mallee.clc.errors import (
     InvalidGroupIdMalformed,
@@ -271,6 +272,7 @@ def remove(tx: Tx, account: str, group_id: str) -> None:
     """Forget a group and its rules."""
     tx.execute(_DELETE_RULES_OF, {"b_group": group_id})
     tx.execute(_DELETE, {"b_id": group_id, "account": account})
+    settings.count_one(tx, settings.GROUND)
 
 
 def remove_rules(tx: Tx, ids: Collection[str]) -> None:
@@ -296,3 +298,4 @@ def drop_account(tx: Tx, account: str) -> None:
     """Forget the groups of an account that is no more."""
     tx.execute(_DROP_RULES, {"account": account})
     tx.execute(_DROP_GROUPS, {"account": account})
+    settings.count_one(tx, settings.GROUND)

@@ -18,6 +18,10 @@ _GET = Prepared(select(settings.c.value).where(settings.c.name == bindparam("nam
 _SET = Prepared(update(settings).where(settings.c.name == bindparam("b_name")).values(value=bindparam("new")))
 
 
+# How often something that a launch may stand on was changed or taken away, whoever's it was.
+GROUND = "ground"
+
+
 def once(tx: Tx, name: str, value: bytes) -> bytes:
     """The value of that name; `value` from now on, if it had none."""
     there: bytes | None = tx.execute(_GET, {"name": name}).scalar()

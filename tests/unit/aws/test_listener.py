@@ -20,13 +20,11 @@ WHOLE = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"
 
 async def answers(scope, receive, send) -> None:
     await receive()
-    start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
-    body = {"type": "http.response.body", "body": b"ok"}
-    if scope["path"] == "/whole":
-        await scope["extensions"]["mallee.whole"](start, body)
-    else:
-        await send(start)
-        await send(body)
+    headers, body = [(b"content-length", b"2")], b"" if scope["method"] == "HEAD" else b"ok"
+    if scope["path"] == "/whole" and scope["extensions"]["mallee.answer"](200, headers, body):
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class House:

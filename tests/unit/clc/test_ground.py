@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mallee.aws.errors import AwsError
-from mallee.clc.db import images, instances, key_pairs, security_groups
+from mallee.clc.db import images, instances, key_pairs, network, security_groups, settings
 from mallee.clc.db.key_pairs import KeyPair
 from mallee.kernel.db import Tx
 from mallee.rpc import cluster_pb2 as pb
@@ -108,3 +108,32 @@ async def test_a_lost_default_group_is_missed(pretend: PretendCloud) -> None:
         await pretend.run(1)
     assert refused.value.code == "InvalidGroup.NotFound"
     assert _claims(pretend) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tx, account: images.save(tx, images.get(tx, account, IMAGE)),
+        lambda tx, account: images.remove(tx, account, IMAGE),
+        lambda tx, _: images.forbid(tx, IMAGE, ["123456789012"]),
+        lambda tx, _: images.forbid_all(tx, IMAGE),
+        images.drop_account,
+        lambda tx, account: key_pairs.remove(tx, account, "mine"),
+        key_pairs.drop_account,
+        lambda tx, account: network.add_default_subnet(
+            tx, network.vpcs_of(tx, account)[0], "az9", "subnet-9", 0
+        ),
+        network.drop_account,
+        lambda tx, account: security_groups.remove(tx, account, "sg-1"),
+        security_groups.drop_account,
+    ],
+)
+async def test_whatever_takes_from_the_ground_moves_it(
+    pretend: PretendCloud, change: Callable[[Tx, str], Any]
+) -> None:
+    def moved(tx: Tx) -> bool:
+        before = settings.count(tx, settings.GROUND)
+        change(tx, pretend.cloud.admin_account)
+        return settings.count(tx, settings.GROUND) > before
+
+    assert await pretend.cloud.db.transact(moved)

@@ -1,8 +1,8 @@
 """What a launch stands on: its image, key, subnets and security groups.
 
-A launch looks at it before it claims capacity and once more in its transaction, where it must be the same.
-So the first look may be at what an earlier launch of the same kind has seen: if that has changed since,
-the launch begins anew.
+A launch looks at it before it claims capacity; in its transaction it must be the same, which a count tells
+that rises with everything that such things lose. So the look may be at what an earlier launch of the same
+kind has seen: if anything has changed since, the launch begins anew.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mallee.aws.errors import InvalidParameterCombination, InvalidParameterValue
 from mallee.clc.api.ec2.instances.launch_request import Launch
-from mallee.clc.db import images, key_pairs, network, security_groups
+from mallee.clc.db import images, key_pairs, network, security_groups, settings
 from mallee.clc.db.images import Image
 from mallee.clc.db.network import Subnet
 from mallee.clc.db.security_groups import Group
@@ -24,12 +24,16 @@ class GroundMoved(Exception):  # noqa: N818 - nothing failed; the launch begins 
 
 
 class Ground(NamedTuple):
-    """Read in one snapshot. `subnets` are the places it may go to, by zone, without their counters."""
+    """Read in one snapshot, when so many moves had been counted.
+
+    `subnets` are the places it may go to, by zone, without their counters.
+    """
 
     image: Image
     public_key: str
     subnets: dict[str, Subnet]
     groups: list[Group]
+    moves: int
 
 
 def kind(account: str, launch: Launch) -> Hashable:
@@ -49,7 +53,13 @@ def look(tx: Tx, account: str, launch: Launch) -> Ground:
     else:
         groups = [security_groups.default(tx, account, vpc_id)]
     still = {zone: each._replace(free=0, cursor=0) for zone, each in subnets.items()}
-    return Ground(image, key, still, groups)
+    return Ground(image, key, still, groups, settings.count(tx, settings.GROUND))
+
+
+def check(tx: Tx, found: Ground) -> None:
+    """Raises GroundMoved if it may have changed since."""
+    if settings.count(tx, settings.GROUND) != found.moves:
+        raise GroundMoved
 
 
 def _subnets(tx: Tx, account: str, launch: Launch) -> dict[str, Subnet]:

@@ -61,15 +61,14 @@ async def run_instances(call: Call, req: RunInstancesRequestTypeDef) -> dict[str
 
 
 async def _launch(call: Call, launch: Launch, found: Ground) -> dict[str, Any]:
-    """Claim and write, upon ground that is looked at once more in the transaction."""
+    """Claim and write, upon ground that has not moved when the transaction begins."""
     _check_image(launch, found.image)
     batch = Batch.make(call, launch, found.image, found.public_key, found.groups)
     placed = await _place(call, launch, found, batch)
     seen: list[Seen] = []
 
     def work(tx: Tx) -> str:
-        if ground.look(tx, call.account, launch) != found:
-            raise GroundMoved
+        ground.check(tx, found)
         seen[:] = write(tx, call, launch, batch, placed)
         tx.on_commit(lambda: _tell(call, launch, placed.subnet, tuple(seen)))
         return batch.reservation_id
