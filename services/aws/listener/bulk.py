@@ -13,7 +13,7 @@ from asyncio import AbstractEventLoop, BufferedProtocol, Future, Transport
 from typing import Any, Final
 
 BUFFER: Final = 1024 * 1024  # bytes; a reader has one while the other is being filled
-_ENOUGH: Final = 256 * 1024  # bytes that are worth waking the reader for
+_ENOUGH: Final = 1024 * 1024  # bytes that are worth waking the reader for
 _FLUSH_SECONDS: Final = 0.5  # after which it is woken for less
 _AT_ONCE: Final = 4 * 1024 * 1024  # bytes for the kernel in one call: the loop has others to serve
 _SLOWEST: Final = 60.0  # seconds in which a client must have taken something

@@ -18,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
+    and_,
     bindparam,
     delete,
     insert,
@@ -28,6 +29,7 @@ from sqlalchemy import (
 )
 
 from mallee.kernel.db import Prepared, Tx
+from mallee.walrus.db.buckets import BucketRow, buckets
 from mallee.walrus.db.contents import ContentRow, contents
 from mallee.walrus.db.metadata import metadata
 
@@ -104,6 +106,11 @@ _FOUND = Prepared(
     .join(contents, contents.c.id == objects.c.content)
     .where(*_AT)
 )
+_AT_HOME = Prepared(
+    select(buckets, *[column.label(f"o_{column.name}") for column in objects.c])
+    .outerjoin(objects, and_(objects.c.bucket == buckets.c.number, objects.c.key == bindparam("of")))
+    .where(buckets.c.name == bindparam("name"))
+)
 _NEWEST = Prepared(select(versions).where(*_AT_VERSIONS).order_by(versions.c.rank).limit(1))
 _BY_ID = Prepared(select(versions).where(*_VERSION))
 _UPSERT = Prepared(
@@ -143,6 +150,15 @@ def current(tx: Tx, bucket: int, key: bytes) -> ObjectRow | None:
     """What GET finds."""
     row = tx.execute(_CURRENT, {"at": bucket, "of": key}).first()
     return ObjectRow(*row) if row else None
+
+
+def at_home(tx: Tx, bucket: str, key: bytes) -> tuple[BucketRow, ObjectRow | None] | None:
+    """A bucket by its name, and in it what `current` finds; None without such a bucket."""
+    row = tx.execute(_AT_HOME, {"name": bucket, "of": key}).first()
+    if row is None:
+        return None
+    there = row[len(BucketRow._fields) :]
+    return BucketRow(*row[: len(BucketRow._fields)]), ObjectRow(*there) if there[0] is not None else None
 
 
 def found(tx: Tx, bucket: int, key: bytes) -> tuple[ObjectRow, ContentRow] | None:

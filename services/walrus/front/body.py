@@ -7,9 +7,7 @@ hashes of a large body are made beside the loop, while the reader of the block d
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import Executor
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
@@ -21,6 +19,7 @@ from mallee.aws.sigv4_s3 import (
     UNSIGNED,
     Chain,
 )
+from mallee.kernel.threads import Threads
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.chunks import Chunks
 from mallee.walrus.front.digests import (
@@ -81,7 +80,7 @@ class Body:
         *,
         payload: bytes = UNSIGNED,
         chain: Chain | None = None,
-        hashing: Executor | None = None,
+        hashing: Threads | None = None,
         etag: bool = False,
         checked: bool = True,
     ) -> None:
@@ -176,11 +175,11 @@ class Body:
                     self._update(piece)
                     yield piece
                     continue
-                beside = asyncio.get_running_loop().run_in_executor(self._hashing, self._update, piece)
+                beside = self._hashing.begin(self._update, piece)
                 try:
                     yield piece
                 finally:
-                    await beside  # the memory of the piece is used again after this
+                    await self._hashing.finish(beside)  # the memory of the piece is used again after this
         self._verify(came)
         self._done = True
 

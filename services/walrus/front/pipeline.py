@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import structlog
@@ -22,6 +21,7 @@ from mallee.aws.sigv4_s3 import S3Verifier, SigningKeys
 from mallee.kernel.clock import Clock
 from mallee.kernel.entropy import Entropy
 from mallee.kernel.errors import STORAGE_FULL, Fault, Kind
+from mallee.kernel.threads import Threads
 from mallee.walrus.api.table import S3Table
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import Access
@@ -94,7 +94,7 @@ class S3Front:
         self._clock = clock
         self._entropy = entropy
         self._ready = ready
-        self._hashing = ThreadPoolExecutor(os.cpu_count() or 2, "hashing")
+        self._hashing = Threads(os.cpu_count() or 2, "hashing")
         self._telemetry = Telemetry(registry or CollectorRegistry(), clock, access_log=access_log)
         self._stages = Stages(
             wire=wire,
@@ -113,7 +113,7 @@ class S3Front:
 
     def close(self) -> None:
         """End the threads. No request may be under way."""
-        self._hashing.shutdown(wait=False)
+        self._hashing.close()
         self._telemetry.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

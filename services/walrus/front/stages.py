@@ -8,13 +8,13 @@ its body is asked for before then either, and nothing about buckets and keys is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mallee.aws.rest_xml import KEY, Reader, RestXml, Sent
 from mallee.aws.sigv4_s3 import STREAMING_UNSIGNED_TRAILER, UNSIGNED, S3Verifier
 from mallee.kernel.clock import Clock
+from mallee.kernel.threads import Threads
 from mallee.walrus.api.table import Operation
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.address import as_headers, decoded_query, locate
@@ -46,7 +46,7 @@ class Stages:
     access: Access
     clock: Clock
     domains: Sequence[str]
-    hashing: Executor
+    hashing: Threads
     patience: Patience
     store: Any
     identity: Any

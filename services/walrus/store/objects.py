@@ -99,16 +99,20 @@ class Objects(Room):
         conditions: Conditions,
     ) -> Version:
         """Let `key` mean a content, in one transaction."""
-        row = object_row(new, of, content, sealing.kind_of(content.crypt), self.ground.now_ms())
+        now_ms, token = self.ground.now_ms(), self.ground.entropy.token(10)
+        row = object_row(new, of, content, sealing.kind_of(content.crypt), now_ms)
 
-        def work(change: Change) -> ObjectRow:
-            current = objects.current(change.tx, change.bucket.number, of)
+        def work(tx: Tx) -> ObjectRow:
+            there = objects.at_home(tx, bucket, of)
+            if there is None:
+                raise S3Error("NoSuchBucket", BucketName=bucket)
+            home, current = there
             if conditions:
                 versioning.admit(conditions, current, held=writing.checked)
-            contents.add(change.tx, content)
-            return versioning.put(change, row, current)
+            contents.add(tx, content)
+            return versioning.put(Change(tx, home, now_ms, token), row, current)
 
-        kept = await self.ground.db.transact(self.change(bucket, work))
+        kept = await self.ground.db.transact(work)
         return version_of(bucket, key, kept, content)
 
     def change(self, bucket: str, work: Callable[[Change], T]) -> Callable[[Tx], T]:

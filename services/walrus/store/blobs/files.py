@@ -20,10 +20,10 @@ from pathlib import Path
 
 from mallee.kernel.errors import STORAGE_FULL, Fault, Kind
 from mallee.kernel.file_system import Bytes, FileSystem, RealFiles
+from mallee.kernel.threads import Threads
 from mallee.walrus.front.call import FileRange
 from mallee.walrus.store.blobs import BLOCK, Blob, Damaged, Missing, Piece, Sums, block_size, verify
 from mallee.walrus.store.blobs.publishing import Publisher
-from mallee.walrus.store.blobs.threads import Threads
 
 _THREADS = 8
 _SPARE = 8  # buffers that are kept for the next reader
@@ -61,7 +61,7 @@ class Files:
         self._syncers = Threads(_THREADS, "sync")
         self.run = self._threads.run
         self.sync = self._syncers.run
-        self.publisher = Publisher(self.blobs, self.files, self._threads.executor)
+        self.publisher = Publisher(self.blobs, self.files, self._threads)
         self._spare: list[bytearray] = []
 
     @classmethod

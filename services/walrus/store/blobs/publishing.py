@@ -6,12 +6,12 @@ A new name is durable when its folder was synced; one sync covers all names that
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import NamedTuple
 
 from mallee.kernel.db import outlast, settle
 from mallee.kernel.file_system import FileSystem
+from mallee.kernel.threads import Threads
 
 
 class _Named(NamedTuple):
@@ -23,7 +23,7 @@ class _Named(NamedTuple):
 class Publisher:
     """Renames what is synced into folders below `root`, which it makes where they are missing."""
 
-    def __init__(self, root: Path, files: FileSystem, threads: Executor) -> None:
+    def __init__(self, root: Path, files: FileSystem, threads: Threads) -> None:
         self._root = root
         self._files = files
         self._threads = threads
@@ -44,11 +44,10 @@ class Publisher:
         self._known.discard(folder)
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, []
-                errors = await outlast(loop.run_in_executor(self._threads, self._publish, group))
+                errors = await outlast(self._threads.begin(self._publish, group))
                 for named in group:
                     settle(named.waiter, None, errors.get(named.new))
         finally:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 from mallee.kernel.errors import STORAGE_FULL, Fault, Kind
 from mallee.kernel.file_system import Bytes
 from mallee.kernel.secrets_box import Secret
+from mallee.kernel.threads import Threads
 from mallee.walrus.store.blobs import BLOCK, Blob, Missing, Piece, Sums, block_size, verify
-from mallee.walrus.store.blobs.threads import Threads
 
 if TYPE_CHECKING:
     from minio import Minio
