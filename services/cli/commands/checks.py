@@ -8,30 +8,18 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
 from mallee.cli import options, ports
+from mallee.cli.commands.finding import Finding
 from mallee.cli.state import StateFolder
 
 DISK = 2 * 10**9  # bytes free, for logs, databases and a few images
 CLOCK = 60.0  # seconds the calendar may differ from the file system's
-
-
-class Finding(NamedTuple):
-    """One line of `mallee doctor`.
-
-    Attributes:
-        ok: None where it only matters for what is not asked for yet.
-        fix: what to do, empty when nothing needs to be done.
-    """
-
-    ok: bool | None
-    name: str
-    seen: str
-    fix: str = ""
 
 
 def register(app: typer.Typer) -> None:
@@ -39,10 +27,20 @@ def register(app: typer.Typer) -> None:
     app.command()(healthz)
 
 
-def doctor(state: options.State = None) -> None:
+def doctor(
+    state: options.State = None,
+    hypervisor: Annotated[
+        options.Hypervisor | None,
+        typer.Option(help="Check for these guests. [default: as the cloud of the state folder has]"),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="mallee.toml, a section per service.")
+    ] = None,
+) -> None:
     """Check this machine and this user's AWS set-up; one line a check, the fix beside it."""
     failed = 0
-    for finding in findings(StateFolder.find(state)):
+    folder = StateFolder.find(state)
+    for finding in chain(findings(folder), _real_host(folder, hypervisor, config)):
         mark = {True: "ok  ", False: "FAIL", None: "-   "}[finding.ok]
         fix = f"   -> {finding.fix}" if finding.fix and finding.ok is not True else ""
         typer.echo(f"{mark} {finding.name:<18} {finding.seen}{fix}")
@@ -64,6 +62,24 @@ def healthz(
     cloud = load(CloudConfig, "cloud", None, os.environ).name
     asyncio.run(ask(StateFolder.find(state), service, address, cloud))
     typer.echo("ok")
+
+
+def _real_host(
+    folder: StateFolder, hypervisor: options.Hypervisor | None, config: Path | None
+) -> Iterator[Finding]:
+    """What real guests need, where they are asked for."""
+    from mallee.cli.commands import real_host
+    from mallee.kernel.config import load
+    from mallee.nc.config import NcConfig
+
+    settings = load(NcConfig, "nc", config, os.environ)
+    shape = folder.shape()
+    has = hypervisor or (shape.hypervisor if shape else settings.hypervisor)
+    if has == options.Hypervisor.LIBVIRT:
+        yield from real_host.findings(settings, real_host.Machine())
+    else:
+        fix = "Their host is looked at with: mallee doctor --hypervisor libvirt"
+        yield Finding(None, "real guests", "not asked for", fix)
 
 
 def findings(folder: StateFolder) -> Iterator[Finding]:
