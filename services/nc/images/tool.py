@@ -61,10 +61,10 @@ class QemuImg:
         reads = [source, stands_on] if trusted else [source]
         bounds = Bounds(_CPU_SECONDS + _CPU_SECONDS_A_GIB * (1 + (most_bytes >> 30)), most_bytes)
         await asyncio.to_thread(_make, source, target, trusted=trusted)
-        if kind is Format.QCOW2 and not trusted:
-            await self._check(source, bounds)
         words = ("qemu-img", "convert", "-q", *(("-c",) if compress else ()), "-f", kind.value, "-O", "qcow2")
         try:
+            if kind is Format.QCOW2 and not trusted:
+                await self._check(source, bounds)
             await self._sandbox.run([*words, source, target], bounds, reads=reads, writes=[target])
             await asyncio.to_thread(_settle, target)
         except BaseException:

@@ -9,6 +9,7 @@ from mallee.nc.drivers.libvirt.disks import Disks, has_disk
 from mallee.nc.drivers.libvirt.domain import Identity, Place, Shape, document
 from mallee.nc.drivers.libvirt.domains import Domains
 from mallee.nc.drivers.libvirt.network import Network
+from mallee.nc.images.fetch import disk_fault
 
 
 class Inheritance(NamedTuple):
@@ -36,7 +37,10 @@ class Making:
 
     async def document(self, me: Identity, *, incoming: bool = False) -> str:
         """Make ready what the guest stands on, and write its domain."""
-        await self._domains.make_home(me.key)
+        try:
+            await self._domains.make_home(me.key)
+        except OSError as error:
+            raise disk_fault(error) from error
         boot = await self._disks.boot(me.guest, self._domains.home(me.key))
         tap = await self._network.plug(me.key, me.guest)
         place = Place(str(self._domains.console_path(me.key)), self._network.bridge, tap)
