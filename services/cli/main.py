@@ -24,6 +24,7 @@ from mallee.cli.commands import (
     audit,
     checks,
     clouds,
+    consoles,
     demo,
     images,
     looks,
@@ -55,7 +56,7 @@ def top(
         raise typer.Exit
 
 
-for group in (clouds, demo, access, looks, audit, migrations, checks):
+for group in (clouds, demo, access, looks, consoles, audit, migrations, checks):
     group.register(app)
 app.add_typer(nodes.app, name="node")
 app.add_typer(accounts.app, name="account")
