@@ -64,6 +64,7 @@ class Guests:
         self._outlook = Outlook(held=held, confirmed=False)
         self._instances: dict[str, _Instance] = {}
         self._migrating: dict[GuestKey, str] = {}  # '' for one that arrived and waits to be named
+        self._handed_over: set[GuestKey] = set()  # of those that migrate
         self._facts: dict[GuestKey, Fact] = {}
         self._closed = False
 
@@ -136,7 +137,8 @@ class Guests:
         """Whether a migration holds this guest and has not stopped it: nothing of it is handed over yet."""
         one = self._instances.get(key.instance_id)
         copy = one.copies.get(key.generation) if one else None
-        return copy is not None and copy.phase is Phase.RUNNING and not copy.migration_id
+        runs = copy is not None and copy.phase is Phase.RUNNING and not copy.migration_id
+        return runs and key not in self._handed_over
 
     def renew(self) -> None:
         """The lease is held. What the cluster controller has named since a lapse may run on."""
@@ -157,6 +159,11 @@ class Guests:
     def hold(self, key: GuestKey, migration_id: str) -> None:
         """Leave this guest to a migration, but for orders that end it."""
         self._migrating[key] = migration_id
+        self._handed_over.discard(key)
+
+    def hand_over(self, key: GuestKey) -> None:
+        """A guest that is held is about to be stopped, and its last pages leave: nothing but its migration wakes it."""
+        self._handed_over.add(key)
 
     def let_go_when_named(self, key: GuestKey) -> None:
         """A guest has arrived; the order that names it may still be on its way, by another line."""
@@ -168,6 +175,7 @@ class Guests:
 
     def let_go(self, key: GuestKey) -> None:
         self._migrating.pop(key, None)
+        self._handed_over.discard(key)
         if (one := self._instances.get(key.instance_id)) is not None:
             self._wake(one)
 
@@ -196,7 +204,10 @@ class Guests:
         for instance_id in dict.fromkeys((*before, *inventory)):  # in an order, as every run must repeat
             one = self._instances.setdefault(instance_id, _Instance(instance_id))
             # Whatever happened to it while the inventory was read is newer than the inventory.
-            if one.step is None and one.changes == before.get(instance_id, 0):
+            if one.step is not None:
+                # What it has become meanwhile is asked again after the step.
+                one.changes += one.step.verb is not Verb.START
+            elif one.changes == before.get(instance_id, 0):
                 self._adopt(one, inventory.get(instance_id, {}))
 
     async def watch(self) -> None:
@@ -350,7 +361,9 @@ class Guests:
         inventory = await self._driver.inventory()
         here = {each.key.generation: each for each in inventory if each.key.instance_id == one.instance_id}
         for generation in one.copies.keys() | here.keys():
-            self._set(one, generation, self._copy(here[generation]) if generation in here else None)
+            old, found = one.copies.get(generation), here.get(generation)
+            now = self._copy(found) if found else None
+            self._set(one, generation, replace(now, moments=old.moments) if now and old else now)
 
     async def _perform(self, one: _Instance, step: Step) -> bool:
         """Take one step; False when it must be tried again later."""

@@ -117,6 +117,7 @@ class Migrations:
         return await self._ending_told(key, _given(out.last))
 
     async def _finish(self, out: _Outgoing) -> HandedOver:
+        self._guests.hand_over(out.key)
         try:
             return await self._driver.stop_and_copy(out.key, out.migration_id)
         finally:

@@ -308,6 +308,22 @@ async def test_a_lapse_does_not_wait_until_a_guest_has_ended_by_itself(world: Wo
     await world.becomes(Phase.STOPPED)
 
 
+async def test_what_a_migration_did_during_a_step_is_seen_after_it(world: World) -> None:
+    """The step wrote over it that the guest is paused for nobody, and the guest was resumed."""
+    world.order()
+    await world.becomes(Phase.RUNNING)
+    world.knobs.slow = 6.0
+    world.guests.lapse()
+    await world.clock.advance(1)
+    await world.driver._guests.change(KEY, phase=Phase.PAUSED, migration_id="mig-1", digest="whole")
+    await world.guests.look()
+    await world.clock.advance(10)
+    world.guests.renew()
+    world.order(revision=2, whole=True)
+    await world.clock.advance(30)
+    assert await phases(world.driver) == {KEY: Phase.PAUSED}
+
+
 async def test_orders_without_a_lease_start_nothing(world: World) -> None:
     world.order()
     await world.clock.advance(0.45)

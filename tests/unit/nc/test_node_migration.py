@@ -252,6 +252,24 @@ async def test_the_end_of_a_way_back_that_takes_longer_than_a_deadline_is_heard(
     await driven(zone.clock, move.resume())
 
 
+async def test_a_lapse_while_the_last_pages_cross_gives_the_guest_to_nobody(zone: Zone, move: Move) -> None:
+    """It was resumed by new orders, and ran here while its copy was whole there."""
+    await move.prepare()
+    await driven(zone.clock, move.pre_copy())
+    zone.controllers["b"].knobs["b"].hang.add("receive")
+    last = asyncio.ensure_future(move.stop_and_copy())
+    await zone.clock.advance(0.1)
+    zone.cluster.grants = False
+    await zone.clock.advance(15)
+    zone.cluster.grants = True
+    await zone.clock.advance(15)
+    assert await here(zone, "a") == {KEY: Phase.PAUSED}
+    zone.controllers["b"].knobs["b"].hang.clear()
+    assert (await driven(zone.clock, last)).digest == (await move.verify()).digest
+    await zone.clock.advance(15)
+    assert await here(zone, "a") == {KEY: Phase.PAUSED}
+
+
 async def test_a_destination_that_restarts_half_way_has_nothing(zone: Zone, move: Move) -> None:
     await move.prepare()
     await driven(zone.clock, move.pre_copy())
