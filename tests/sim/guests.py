@@ -2,7 +2,9 @@
 
 While a node controller lives its guests are what its driver holds; when it dies they are what is on its disk.
 A host that is off or hangs runs nothing. One that wakes runs its guests again until its controller has
-noticed: no software on the host could be quicker, so for `NOTICES` seconds that is nobody's mistake.
+noticed: no software on the host could be quicker, so for `NOTICES` seconds that is nobody's mistake. Nor is what guests
+do whose controller has been dead for about as long as a lease, because it was killed again and again or its disk would
+not let it start: nobody is there to pause them (`docs/reliability.md`, what the simulation does not show).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tests.sim.world import Process, World
 
 NOTICES = 3.0
+DESERTED = 8.0  # seconds; a lease lasts ten, by clocks that differ
 HELD = frozenset({Phase.RUNNING, Phase.PAUSED, Phase.INCOMING})
 
 
@@ -73,6 +76,7 @@ class Guests:
         self._told = told
         self._rows: dict[str, dict[GuestKey, Any]] = {}  # by process: each has one node
         self.awake_since: dict[str, float] = {}
+        self._alone_since: dict[str, float] = {}  # whose controller is dead
         world.on_death.append(self._died)
         _watch(self._opened)
 
@@ -89,9 +93,15 @@ class Guests:
     def runs(self, node: str) -> bool:
         """Whether what this node's guests do is its controller's doing."""
         process = self._world.processes[node]
-        if process.off or process.life.frozen:
+        if process.off or process.life.frozen or self._is_deserted(process):
             return False
         return self._world.loop.now - self.awake_since.get(node, -NOTICES) >= NOTICES
+
+    def _is_deserted(self, process: Process) -> bool:
+        deserted = self._world.loop.now - self._alone_since.get(process.name, self._world.loop.now) > DESERTED
+        if process.up and self._alone_since.pop(process.name, None) is not None and deserted:
+            self.woke(process.name)
+        return deserted
 
     def running(self, instance_id: str) -> list[Copy]:
         """The copies of an instance that are awake now, on hosts that are."""
@@ -142,6 +152,7 @@ class Guests:
 
     def _died(self, process: Process) -> None:
         if process.post.role == "nc":
+            self._alone_since.setdefault(process.name, self._world.loop.now)
             self._read(process)
 
     def _read(self, process: Process) -> None:

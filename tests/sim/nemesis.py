@@ -97,7 +97,7 @@ class Nemesis:
 
     async def _kill(self) -> None:
         process = self._any(self.world.processes.values())
-        if process is not None:
+        if process is not None and not self._hangs(process):
             process.kill()
             await self._back(process, self.chance.uniform(0.05, SUPERVISED))
 
@@ -226,6 +226,11 @@ class Nemesis:
         running = [copy for copy in self.watch.guests.of(process.name) if copy.phase == "running"]
         if running:
             self.watch.guests.lose(process, self.chance.choice(running), quietly=self.chance.random() < 0.5)
+
+    @staticmethod
+    def _hangs(process: Process) -> bool:
+        """Whether it is on a host that hangs whole, guests and all: nobody is killed there."""
+        return process.life.frozen and process.post.role == "nc"
 
     def _any(self, processes: object) -> Process | None:
         """A process that lives: who is dead already has trouble enough."""
