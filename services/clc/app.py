@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import pkgutil
-import socket
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-import uvicorn
 from prometheus_client import CollectorRegistry
 
 from mallee.aws import model
@@ -22,6 +20,7 @@ from mallee.aws.context import Request
 from mallee.aws.errors import InvalidRequest
 from mallee.aws.exchange import App
 from mallee.aws.listener import listener
+from mallee.aws.listener.doors import answer, bind
 from mallee.aws.pages import Pager
 from mallee.aws.protocol import Protocol, envelope
 from mallee.aws.server import Front
@@ -56,7 +55,6 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.db.metrics import DatabaseMetrics
 from mallee.kernel.entropy import Entropy
-from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.pki import Authority
 from mallee.kernel.reconcile import Reconciler
 from mallee.kernel.rpc import Identity, Transport
@@ -119,12 +117,15 @@ class CloudController:
         self._running = AsyncExitStack()
         self.cloud: Cloud | None = None
         self.port = config.port
+        self.https_port = 0
 
     async def start(self) -> None:
         """Answer requests. Raises Fault when it cannot; nothing is left behind then."""
         async with AsyncExitStack() as starting:
-            listening = self._listen()
-            starting.callback(listening.close)
+            ports = bind(
+                "The EC2 endpoint", self._config.host, self._config.port, self._config.https, starting
+            )
+            self.port, self.https_port = ports[0].number, ports[-1].number if ports[1:] else 0
             db = await self._open_database()
             starting.push_async_callback(db.close)
             box = SecretsBox.open(Path(self._config.secrets or self._folder / SECRETS), self._entropy)
@@ -140,7 +141,8 @@ class CloudController:
             await self._serve_rpc(cloud, founded.door_token, starting)
             door = Door(self._s3, self._config.s3, founded.door_token)
             starting.push_async_callback(door.close)
-            self._answer(self._front(cloud, door), listening, starting)
+            refusal = partial(envelope.ec2_error, _UNREADABLE)
+            answer(self._front(cloud, door), ports, listener(refusal, self._entropy), starting)
             self._running = starting.pop_all()
 
     async def stop(self) -> None:
@@ -254,30 +256,6 @@ class CloudController:
         taker.address = served.address
         return taker
 
-    def _answer(self, front: Front, listening: socket.socket, starting: AsyncExitStack) -> None:
-        door = uvicorn.Server(
-            uvicorn.Config(
-                front,
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                http=listener(partial(envelope.ec2_error, _UNREADABLE), self._entropy),
-                ws="none",
-                timeout_keep_alive=75,  # seconds; SDKs keep theirs for 60 and should find them open
-                timeout_graceful_shutdown=5,
-            )
-        )
-        # `_serve` and not `serve`: signals belong to whoever runs the whole process.
-        answering = asyncio.create_task(door._serve(sockets=[listening]))  # noqa: SLF001
-
-        async def close() -> None:
-            door.should_exit = True
-            await answering
-
-        starting.push_async_callback(close)
-
     def _front(self, cloud: Cloud, door: Door) -> Front:
         async def ready() -> str:
             dark = [each.zone for each in cloud.clusters if each.state is None]
@@ -308,26 +286,6 @@ class CloudController:
             wire = cloud.wire if name == "ec2" else Protocol(model.load(name))
             services[name] = Service(table, wire, _calls(table, cloud))
         return services
-
-    def _listen(self) -> socket.socket:
-        """Bound here and not by uvicorn, which would end the process when the port is taken."""
-        host = self._config.host
-        listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((host, self._config.port))
-            listening.listen(2048)
-        except OSError as error:
-            listening.close()
-            raise Fault(
-                Kind.CONFLICT,
-                f"The EC2 endpoint cannot listen at {host}:{self._config.port}.",
-                why=f"{error.strerror}.",
-                fix="Stop what listens there, or choose another port (0 picks a free one).",
-                code="address-in-use",
-            ) from error
-        self.port = int(listening.getsockname()[1])
-        return listening
 
 
 def _calls(table: ActionTable, cloud: Cloud) -> Callable[[Request], Call]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mallee.aws.listener.doors import Https
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
@@ -41,6 +43,7 @@ class ClcConfig:
             images cannot be registered then.
         s3_domains: names of the object store; an unsigned request to `bucket.<domain>` goes on too.
         regions_accepted: credential scopes that are accepted; empty for any.
+        https: another port of this endpoint, with a certificate; S3 is answered there too. None for none.
         default_vpc_cidr: every account's default VPC; half of it is laid out as one subnet a zone.
         throttle: token buckets as EC2 has them.
         allow_sigv2: accept the signatures of clients from before 2014.
@@ -56,6 +59,7 @@ class ClcConfig:
     enrolment_address: str = ""
     s3: str = ""
     objects: str = ""
+    https: Https | None = None
     s3_domains: tuple[str, ...] = ("s3.localhost",)
     regions_accepted: tuple[str, ...] = ()
     default_vpc_cidr: str = "172.31.0.0/16"

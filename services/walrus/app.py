@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
@@ -11,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-import uvicorn
 from prometheus_client import CollectorRegistry
 
 from mallee.aws import model
 from mallee.aws.exchange import App
 from mallee.aws.listener import listener
+from mallee.aws.listener.doors import answer, bind
 from mallee.aws.rest_xml import RestXml, error_xml
 from mallee.kernel.clock import Clock
 from mallee.kernel.db import Database
 from mallee.kernel.db.metrics import DatabaseMetrics
 from mallee.kernel.entropy import Entropy
-from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.reconcile import Reconciler
 from mallee.kernel.rpc import Identity, Served, Transport
 from mallee.kernel.secrets_box import SecretsBox
@@ -57,6 +55,7 @@ class Walrus:
     Attributes:
         front: the application that answers S3 requests, once started; whoever shares the process may
             pass requests to it.
+        s3_port, https_port: where it listens, once started; 0 for nowhere.
     """
 
     def __init__(
@@ -80,6 +79,7 @@ class Walrus:
         self.front: App | None = None
         self.store: Store | None = None
         self.s3_port = config.port
+        self.https_port = 0
 
     @property
     def address(self) -> str:
@@ -89,14 +89,17 @@ class Walrus:
     async def start(self) -> None:
         """Answer at both ports. Raises Fault when it cannot; nothing is left behind then."""
         async with AsyncExitStack() as starting:
-            listening = self._listen()
-            starting.callback(listening.close)
+            ports = bind(
+                "The S3 endpoint", self._config.host, self._config.port, self._config.https, starting
+            )
             store = await self._open_store(starting)
             identities = self._identities(starting)
             await self._serve_rpc(store, starting)
             self._reconcile(store, starting)
             front = self._front(store, identities, starting)
-            self._answer(behind_door(front, lambda: identities.door_token), listening, starting)
+            app = behind_door(front, lambda: identities.door_token)
+            answer(app, ports, listener(_unreadable, self._entropy), starting)
+            self.s3_port, self.https_port = ports[0].number, ports[-1].number if ports[1:] else 0
             self.front = front
             self.store = store
             self._running = starting.pop_all()
@@ -175,50 +178,6 @@ class Walrus:
         )
         starting.callback(front.close)
         return front
-
-    def _answer(self, front: App, listening: socket.socket, starting: AsyncExitStack) -> None:
-        door = uvicorn.Server(
-            uvicorn.Config(
-                front,
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                http=listener(_unreadable, self._entropy),
-                ws="none",
-                timeout_keep_alive=75,  # seconds; SDKs keep theirs for 60 and should find them open
-                timeout_graceful_shutdown=5,
-            )
-        )
-        # `_serve` and not `serve`: signals belong to whoever runs the whole process.
-        answering = asyncio.create_task(door._serve(sockets=[listening]))  # noqa: SLF001
-
-        async def close() -> None:
-            door.should_exit = True
-            await answering
-
-        starting.push_async_callback(close)
-
-    def _listen(self) -> socket.socket:
-        """Bound here and not by uvicorn, which would end the process when the port is taken."""
-        host = self._config.host
-        listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((host, self._config.port))
-            listening.listen(2048)
-        except OSError as error:
-            listening.close()
-            raise Fault(
-                Kind.CONFLICT,
-                f"The S3 endpoint cannot listen at {host}:{self._config.port}.",
-                why=f"{error.strerror}.",
-                fix="Stop what listens there, or choose another port (0 picks a free one).",
-                code="address-in-use",
-            ) from error
-        self.s3_port = int(listening.getsockname()[1])
-        return listening
 
 
 def _unreadable(request: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mallee.aws.listener.doors import Https
 from mallee.walrus.store.blobs.s3 import S3Place
 
 
@@ -21,6 +22,7 @@ class WalrusConfig:
         database: SQLAlchemy URL; empty for SQLite in the state folder.
         objects: the folder of objects; empty for the state folder.
         s3: another store that holds the objects instead; this one then keeps identity, policy and metadata.
+        https: another port of the S3 endpoint, with a certificate; None for none.
         keys_outlive_seconds: how long known access keys go on when the cloud controller cannot be asked.
         lifecycle_seconds: between two looks for what has come to its end.
     """
@@ -35,5 +37,6 @@ class WalrusConfig:
     database: str = ""
     objects: str = ""
     s3: S3Place | None = None
+    https: Https | None = None
     keys_outlive_seconds: float = 10.0
     lifecycle_seconds: float = 3600.0

@@ -1,4 +1,4 @@
-"""Requests that came through the cloud controller's door: who sent them is believed to the door alone."""
+"""Requests that came through the cloud controller's door: who sent them, and whether over TLS, is believed to the door alone."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from typing import Final
 
 from mallee.aws.exchange import App, Receive, Scope, Send
 
-HEADER: Final = b"x-mallee-forwarded-for"  # the door's token, a space, the client's address
+HEADER: Final = (
+    b"x-mallee-forwarded-for"  # the door's token, the client's address and scheme, with spaces between
+)
 
 
 def behind_door(app: App, token: Callable[[], str]) -> App:
-    """The application, with the client's address of requests that the door passed on.
+    """The application, with the client's address and scheme of requests that the door passed on.
 
-    Policies ask for that address, so a header that anybody may write must not decide it.
+    Policies ask for both, so a header that anybody may write must not decide them.
     """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         stated = next((value for name, value in scope.get("headers", ()) if name == HEADER), None)
         if stated is not None:
-            shown, _, address = stated.decode("latin-1").partition(" ")
+            shown, _, rest = stated.decode("latin-1").partition(" ")
+            address, _, scheme = rest.partition(" ")
             wanted = token()
             if wanted and hmac.compare_digest(shown.encode(), wanted.encode()):
-                scope = {**scope, "client": (address, 0)}
+                scope = {**scope, "client": (address, 0), "scheme": scheme or "http"}
         await app(scope, receive, send)
 
     return answer

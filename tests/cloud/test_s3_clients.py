@@ -51,48 +51,47 @@ def same(one: Path, two: Path) -> bool:
     return filecmp.cmpfiles(one, two, names, shallow=False)[1:] == ([], [])
 
 
-class TestAwsCli:
+def aws(cloud: TestCloud, *words: str, code: int = 0) -> str:
     """aws-cli, with one AWS_ENDPOINT_URL for everything."""
+    return run(cloud.environment(), str(Path(sys.executable).with_name("aws")), *words, code=code)
 
-    def aws(self, cloud: TestCloud, *words: str, code: int = 0) -> str:
-        program = str(Path(sys.executable).with_name("aws"))
-        return run(cloud.environment(), program, *words, code=code)
+
+class TestAwsCli:
+    """aws-cli, as users use it for objects."""
 
     def test_sync_both_ways(self, shared_cloud: TestCloud, bucket: str, tree: Path, tmp_path: Path) -> None:
-        self.aws(shared_cloud, "s3", "sync", "--no-progress", str(tree), f"s3://{bucket}/copy")
-        assert self.aws(shared_cloud, "s3", "sync", "--no-progress", str(tree), f"s3://{bucket}/copy") == ""
-        self.aws(shared_cloud, "s3", "sync", "--no-progress", f"s3://{bucket}/copy", str(tmp_path / "back"))
+        aws(shared_cloud, "s3", "sync", "--no-progress", str(tree), f"s3://{bucket}/copy")
+        assert aws(shared_cloud, "s3", "sync", "--no-progress", str(tree), f"s3://{bucket}/copy") == ""
+        aws(shared_cloud, "s3", "sync", "--no-progress", f"s3://{bucket}/copy", str(tmp_path / "back"))
         assert same(tree, tmp_path / "back")
         (tree / "a.txt").unlink()
-        self.aws(shared_cloud, "s3", "sync", "--delete", "--no-progress", str(tree), f"s3://{bucket}/copy")
-        listed = self.aws(shared_cloud, "s3", "ls", "--recursive", f"s3://{bucket}/copy/")
+        aws(shared_cloud, "s3", "sync", "--delete", "--no-progress", str(tree), f"s3://{bucket}/copy")
+        listed = aws(shared_cloud, "s3", "ls", "--recursive", f"s3://{bucket}/copy/")
         assert len(listed.splitlines()) == 24
-        self.aws(shared_cloud, "s3", "rm", "--recursive", f"s3://{bucket}")
+        aws(shared_cloud, "s3", "rm", "--recursive", f"s3://{bucket}")
 
     def test_a_hundred_megabytes(self, shared_cloud: TestCloud, bucket: str, tmp_path: Path) -> None:
         large = tmp_path / "large"
         large.write_bytes(os.urandom(MIB) * 100)
-        self.aws(shared_cloud, "s3", "cp", "--no-progress", str(large), f"s3://{bucket}/large")
-        self.aws(shared_cloud, "s3", "cp", "--no-progress", f"s3://{bucket}/large", f"s3://{bucket}/again")
-        self.aws(shared_cloud, "s3", "cp", "--no-progress", f"s3://{bucket}/again", str(tmp_path / "back"))
+        aws(shared_cloud, "s3", "cp", "--no-progress", str(large), f"s3://{bucket}/large")
+        aws(shared_cloud, "s3", "cp", "--no-progress", f"s3://{bucket}/large", f"s3://{bucket}/again")
+        aws(shared_cloud, "s3", "cp", "--no-progress", f"s3://{bucket}/again", str(tmp_path / "back"))
         assert filecmp.cmp(large, tmp_path / "back", shallow=False)
-        head = json.loads(
-            self.aws(shared_cloud, "s3api", "head-object", "--bucket", bucket, "--key", "large")
-        )
+        head = json.loads(aws(shared_cloud, "s3api", "head-object", "--bucket", bucket, "--key", "large"))
         assert head["ContentLength"] == 100 * MIB
 
     def test_presign(self, shared_cloud: TestCloud, bucket: str, s3: Any) -> None:
         s3.put_object(Bucket=bucket, Key="a b", Body=b"by a link")
-        link = self.aws(shared_cloud, "s3", "presign", f"s3://{bucket}/a b", "--expires-in", "60").strip()
+        link = aws(shared_cloud, "s3", "presign", f"s3://{bucket}/a b", "--expires-in", "60").strip()
         assert urllib3.PoolManager().request("GET", link).data == b"by a link"
 
     def test_a_life_by_commands(self, shared_cloud: TestCloud) -> None:
-        self.aws(shared_cloud, "s3", "mb", "s3://by-commands")
-        self.aws(shared_cloud, "s3api", "put-bucket-versioning", "--bucket", "by-commands",
+        aws(shared_cloud, "s3", "mb", "s3://by-commands")
+        aws(shared_cloud, "s3api", "put-bucket-versioning", "--bucket", "by-commands",
                  "--versioning-configuration", "Status=Enabled")  # fmt: skip
-        assert "by-commands" in self.aws(shared_cloud, "s3", "ls")
-        said = self.aws(shared_cloud, "s3", "mb", "s3://by-commands", code=1)
-        self.aws(shared_cloud, "s3", "rb", "--force", "s3://by-commands")
+        assert "by-commands" in aws(shared_cloud, "s3", "ls")
+        said = aws(shared_cloud, "s3", "mb", "s3://by-commands", code=1)
+        aws(shared_cloud, "s3", "rb", "--force", "s3://by-commands")
         assert said == ""
 
 

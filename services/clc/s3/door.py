@@ -126,7 +126,7 @@ class Door:
                 headers.add(name.decode("latin-1"), value.decode("latin-1"))
         client = scope.get("client")
         if client and self._token:
-            headers[FORWARDED] = f"{self._token} {client[0]}"
+            headers[FORWARDED] = f"{self._token} {client[0]} {scope.get('scheme', 'http')}"
         return headers
 
 
