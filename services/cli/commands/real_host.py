@@ -13,14 +13,13 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mallee.cli.commands.finding import Finding
 from mallee.nc.config import NcConfig
-from mallee.nc.drivers.libvirt.host import kvm_works
+from mallee.nc.drivers.libvirt.host import daemon_version, kvm_works
 from mallee.nc.drivers.libvirt.images import KERNEL
 
 PACKAGES: Final = (
@@ -52,21 +51,6 @@ def _read(path: str) -> str | None:
         return None
 
 
-def _daemon(uri: str) -> str:
-    """The version of the libvirt that answers there. Raises ValueError with the reason when none does."""
-    import libvirt
-
-    libvirt.registerErrorHandler(lambda *_: None, None)  # else it writes to the terminal by itself
-    try:
-        connection = libvirt.openReadOnly(uri)
-    except libvirt.libvirtError as error:
-        raise ValueError(str(error)) from error
-    with suppress(libvirt.libvirtError):
-        number = connection.getLibVersion()
-        connection.close()
-    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
-
-
 def _reaches(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), _PATIENCE).close()
@@ -82,7 +66,7 @@ class Machine:
     which: Callable[[str], str | None] = shutil.which
     said: Callable[..., str] = _said
     read: Callable[[str], str | None] = _read
-    daemon: Callable[[str], str] = _daemon
+    daemon: Callable[[str], str] = daemon_version
     reaches: Callable[[str, int], bool] = _reaches
     has_module: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None
     kvm: Callable[[Path], bool] = lambda kernel: asyncio.run(kvm_works(kernel))

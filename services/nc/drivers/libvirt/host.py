@@ -33,6 +33,20 @@ async def shape_of(config: NcConfig) -> Shape:
     return Shape(accelerator, config.machine, config.guest_cpu)
 
 
+def daemon_version(uri: str) -> str:
+    """Of the libvirt that answers there. Raises ValueError with the reason when none does."""
+    import libvirt
+
+    libvirt.registerErrorHandler(lambda *_: None, None)  # else it writes to the terminal by itself
+    try:
+        connection = libvirt.openReadOnly(uri)
+        number: int = connection.getLibVersion()
+        connection.close()
+    except libvirt.libvirtError as error:
+        raise ValueError(str(error)) from error
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+
 async def kvm_works(kernel: Path) -> bool:
     """Whether a kernel makes progress under KVM.
 

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import shutil
-import signal
 import socket
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -28,13 +25,12 @@ from mallee.domain.guest import Guest, GuestKey
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.state_folder import replace
 from mallee.nc.drivers.libvirt.commands import run
+from mallee.nc.drivers.libvirt.dhcp import MTU, Dhcp, end_orphan
 from mallee.nc.drivers.libvirt.rules import FAMILIES, Plug, Segment, is_mac, rules_of
 from mallee.nc.metadata.server import ADDRESS
 
 VNI: Final = 4201
-PID_FILE: Final = "dnsmasq.pid"
 _BRIDGED: Final = Path("/proc/sys/net/bridge")
-_MTU: Final = 1450  # what a VXLAN leaves of 1,500
 
 
 class Network(Protocol):
@@ -109,9 +105,12 @@ class FlatNetwork:
     metadata: Metadata
     _plugs: dict[GuestKey, Plug] = field(default_factory=dict)
     _guards: Guards | None = None  # until they are known: what the folder says, else that nobody may anything
-    _dhcp: asyncio.subprocess.Process | None = None
+    _dhcp: Dhcp = field(init=False)
     _subnets: frozenset[ipaddress.IPv4Network] = frozenset()
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self._dhcp = Dhcp(self.bridge, self.folder)
 
     @property
     def guards(self) -> bool:
@@ -179,7 +178,7 @@ class FlatNetwork:
 
     async def let_go(self) -> None:
         """The node controller goes; guests keep their network, but for what it alone answers."""
-        await self._end_dhcp()
+        await self._dhcp.end()
 
     async def _make_bridge(self) -> None:
         """All in one call of each tool: starting one costs more than what it does."""
@@ -192,7 +191,7 @@ class FlatNetwork:
         if not _is_there(bridge):
             # The address never changes with the ports, so that no guest's memory of it goes stale.
             made = f"link add {bridge} address {_mac_of(self.local)} type bridge"
-            lines = [made, f"link set {bridge} mtu {_MTU} up", *lines]
+            lines = [made, f"link set {bridge} mtu {MTU} up", *lines]
         if _is_there(tunnel):
             await run("ip", "-batch", "-", stdin="\n".join(lines))
             return
@@ -220,70 +219,12 @@ class FlatNetwork:
         if subnets - self._subnets:
             lines = [f"addr replace {subnet[1]}/{subnet.prefixlen} dev {self.bridge}" for subnet in subnets]
             await run("ip", "-batch", "-", stdin="\n".join(lines))
-        self._write_hosts()
+        self._subnets = subnets
         await self._enforce()
-        if subnets != self._subnets or self._dhcp is None or self._dhcp.returncode is not None:
-            await self._end_dhcp()
-            await self._start_dhcp(subnets)
-            self._subnets = subnets
-
-    def _write_hosts(self) -> None:
-        hosts = self.folder / "dhcp"
-        hosts.mkdir(parents=True, exist_ok=True)
-        wanted = {plug.tap: f"{plug.mac},{plug.address},infinite\n" for plug in self._plugs.values()}
-        for path in hosts.iterdir():
-            if path.name not in wanted:
-                path.unlink()
-        for name, line in wanted.items():
-            (hosts / name).write_text(line)
-        if self._dhcp is not None and self._dhcp.returncode is None:
-            self._dhcp.send_signal(signal.SIGHUP)  # files that are gone are only noticed so
-
-    @property
-    def _pid_file(self) -> Path:
-        return self.folder / PID_FILE
-
-    async def _start_dhcp(self, subnets: frozenset[ipaddress.IPv4Network]) -> None:
-        _end_orphan(self._pid_file)
-        options = [
-            word
-            for subnet in subnets
-            for word in (
-                f"--dhcp-range=set:{subnet.network_address},{subnet.network_address},static,{subnet.netmask}",
-                f"--dhcp-option=tag:{subnet.network_address},option:router,{subnet[1]}",
-                (
-                    f"--dhcp-option=tag:{subnet.network_address},option:classless-static-route,"
-                    f"{ADDRESS}/32,0.0.0.0,0.0.0.0/0,{subnet[1]}"
-                ),
-            )
-        ]
-        self._dhcp = await asyncio.create_subprocess_exec(
-            "dnsmasq",
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            f"--pid-file={self._pid_file}",
-            "--port=0",
-            "--leasefile-ro",
-            "--dhcp-authoritative",
-            f"--interface={self.bridge}",
-            "--bind-dynamic",
-            f"--dhcp-hostsdir={self.folder / 'dhcp'}",
-            f"--dhcp-option=option:mtu,{_MTU}",
-            *options,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-
-    async def _end_dhcp(self) -> None:
-        process, self._dhcp = self._dhcp, None
-        if process is not None and process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
+        await self._dhcp.serve(self._plugs.values())
 
     async def _remove(self) -> None:
-        await self._end_dhcp()
+        await self._dhcp.end()
         self._subnets = frozenset()
         await sweep_away(self.bridge, self.folder)
 
@@ -325,7 +266,7 @@ def tunnel_of(bridge: str) -> str:
 async def sweep_away(bridge: str, folder: Path) -> bool:
     """Take a host's flat network away, whoever made it; whether there was any of it."""
     there = _is_there(bridge) or await asyncio.to_thread(folder.exists)
-    _end_orphan(folder / PID_FILE)
+    end_orphan(folder)
     for family in FAMILIES:
         await run("nft", "delete", "table", family, bridge, check=False)
     for link in (tunnel_of(bridge), bridge):
@@ -354,13 +295,3 @@ async def lead_bridged_through_ip() -> None:
         )
     for name in ("iptables", "ip6tables", "arptables"):
         (_BRIDGED / f"bridge-nf-call-{name}").write_text("0")
-
-
-def _end_orphan(pid_file: Path) -> None:
-    """The DHCP server of a node controller that was killed goes on, and holds the port."""
-    try:
-        pid = int(pid_file.read_text())
-        if str(pid_file) in Path(f"/proc/{pid}/cmdline").read_text():
-            os.kill(pid, signal.SIGKILL)
-    except (OSError, ValueError):
-        return

@@ -19,6 +19,7 @@ from mallee.kernel.state_folder import replace
 from mallee.nc.drivers.libvirt.domain import NAMESPACE, identity_of
 from mallee.nc.drivers.libvirt.network import sweep_away
 
+
 class Traces(msgspec.Struct, frozen=True):
     """Where to look.
 
