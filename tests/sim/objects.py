@@ -7,18 +7,22 @@ here too, so that everybody else goes on meanwhile, and death may come between a
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import random
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mallee.aws.rest_xml import RestXml
 from mallee.kernel.file_system import FileSystem
+from mallee.kernel.threads import Threads
 from mallee.walrus import app as walrus_app
 from mallee.walrus.app import OBJECTS, Walrus
+from mallee.walrus.front import pipeline
 from mallee.walrus.store import Blobs, Files, Store, completing
-from mallee.walrus.store.blobs import threads
+from mallee.walrus.store.blobs import files
 from tests.sim.disk import DISKS, FULL
 from tests.sim.loop import LIFE
 from tests.unit.walrus.faulty_files import Volatile
@@ -35,17 +39,21 @@ class Died(BaseException):
     """Whoever made this call does not live any more."""
 
 
-class SlowThreads:
+class SlowThreads(Threads):
     """Stands in for the threads in which the store waits for its disk."""
 
-    def __init__(self, _count: int, _name: str) -> None:
+    def __init__(self, count: int, name: str) -> None:
+        super().__init__(count, name)
         self._disk = DISKS[LIFE.get()]
+
+    def begin(self, work: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(cast("Any", self), work, *arguments)
 
     def takes(self) -> float:
         """Seconds that one piece of work takes."""
         return self._disk.chance.uniform(0.0001, 0.002) + self._disk.slow
 
-    def shutdown(self) -> None:
+    def close(self) -> None:
         """Nothing is under way when the store has ended."""
 
 
@@ -117,7 +125,7 @@ class _Nothing:
 
 def settle_in() -> None:
     """Put what is pretended in its place."""
-    threads.ThreadPoolExecutor = SlowThreads  # type: ignore[misc,assignment]
+    files.Threads = pipeline.Threads = SlowThreads  # type: ignore[misc,attr-defined]
     completing.SMALLEST = SMALLEST_PART
     walrus_app.RestXml = _wire  # type: ignore[misc,assignment]
 
