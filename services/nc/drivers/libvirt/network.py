@@ -174,6 +174,10 @@ class FlatNetwork:
         segment = Segment(self.bridge, self._tunnel, _mac_of(self.local))
         rules = "\n".join(rules_of(segment, list(self._plugs.values()), guards))
         await run("nft", "-f", "-", stdin=rules)
+        await asyncio.to_thread(self._keep, guards)
+
+    def _keep(self, guards: Guards) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         replace(self._guards_file, msgspec.json.encode(guards))
 
     async def let_go(self) -> None:
