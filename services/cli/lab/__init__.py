@@ -101,7 +101,9 @@ class Host:
         (self.folder / "libvirtd.pid").unlink(missing_ok=True)
 
 
-MACHINE: Final = "10.91.0.254"  # the machine itself on the hosts' network, where it is asked for
+# A block for each process: two of them may make hosts at the same time, and be reached from the one machine.
+_BLOCK: Final = f"10.91.{os.getpid() % 250}"
+MACHINE: Final = f"{_BLOCK}.254"  # the machine itself on the hosts' network, where it is asked for
 
 
 @contextmanager
@@ -110,7 +112,7 @@ def some_hosts(count: int, folder: Path, *, uplink: bool = False) -> Iterator[Se
     # The process and a part of the folder's name: two of them may be under way.
     prefix = f"mal{os.getpid() % 100_000}"
     bridge = f"{prefix}br"
-    hosts = [Host(f"{prefix}h{n}", f"10.91.0.{n + 1}", folder / f"host{n}") for n in range(count)]
+    hosts = [Host(f"{prefix}h{n}", f"{_BLOCK}.{n + 1}", folder / f"host{n}") for n in range(count)]
     with ExitStack() as stack:
         _add_namespace(bridge, stack)
         _ip("-n", bridge, "link", "add", "br0", "type", "bridge")
