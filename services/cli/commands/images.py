@@ -126,3 +126,26 @@ def build_tiny(
         files = Files(disk, format_of(disk, "raw"), kernel, ramdisk)
         about = About(name, "Linux, busybox and dropbear, in memory; its disk is empty")
         typer.echo(bring(cloud, files, about))
+
+
+@app.command()
+def build_debian(
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the files there. [default: nowhere]", show_default=False),
+    ] = None,
+    gib: Annotated[int, typer.Option("--size", min=1, max=100, help="Of the disk, GiB.")] = 2,
+    name: Annotated[str, typer.Option("--name", help="Of the image.")] = "debian-12",
+    state: options.State = None,
+) -> None:
+    """Build Debian 12 with cloud-init, upload and register it, and print the image's id. Root's, and takes minutes."""
+    from mallee.cli.client import Cloud
+    from mallee.cli.images.debian import build
+    from mallee.cli.images.importing import About, bring
+
+    cloud = Cloud.find(state)
+    with tempfile.TemporaryDirectory(prefix="mallee-image-") as scratch:
+        tell("Building; this takes some minutes.")
+        files = build(to or Path(scratch), gib=gib)
+        about = About(name, "Debian 12 with cloud-init; log in as debian")
+        typer.echo(bring(cloud, files, about))
