@@ -39,6 +39,10 @@ class Field(Protocol):
     """What a test of the matrix needs; `cc` is the controller of the moment."""
 
     cc: ClusterController
+    lease: float
+    """Of its nodes, in seconds."""
+    dead: Phase
+    """What a guest is said to be that was killed where it was the guest."""
 
     async def open(self) -> None: ...
 
@@ -77,6 +81,9 @@ class Field(Protocol):
 
 class FakeField:
     """Pretend hypervisors under a clock that stands still."""
+
+    lease = LEASE
+    dead = Phase.FAILED
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

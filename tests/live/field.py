@@ -20,6 +20,7 @@ from mallee.cc.convergence import Wish
 from mallee.cc.db import METADATA
 from mallee.cc.migration.record import Asked, Migration
 from mallee.cc.placing import Ask
+from mallee.cli.composition import RENEW_SHARE
 from mallee.cli.lab import Host
 from mallee.domain.guest import GuestKey, Phase, Power, Resources
 from mallee.domain.migration import Limits
@@ -59,6 +60,8 @@ class RealField:
     """
 
     cc: ClusterController
+    lease = LEASE
+    dead = Phase.STOPPED
 
     def __init__(
         self,
@@ -132,8 +135,8 @@ class RealField:
 
     async def _works(self) -> bool:
         """It has touched all that it touches."""
-        log = self._folder / HERE / f"{INSTANCE}.1" / "console.log"
-        return log.exists() and log.read_bytes().endswith(b"R")
+        logs = list((self._folder / HERE).rglob("console.log"))
+        return any(log.read_bytes().endswith(b"R") for log in logs)
 
     async def migrate(self, name: str = "m-1") -> Migration | None:
         return (await self.cc.desk.migrate(Asked(name, INSTANCE, limits=self._limits))).migration
@@ -219,7 +222,7 @@ class RealField:
     async def _open_cluster(self) -> None:
         self._db = await Database.open(f"sqlite:///{self._folder}/cc.db", metadata=METADATA)
         self.cc = ClusterController(
-            CcConfig(zone="z", lease_seconds=LEASE),
+            CcConfig(zone="z", lease_seconds=LEASE, renew_seconds=LEASE * RENEW_SHARE),
             self._db,
             self._transport,
             Identity(CLOUD, "cc", "z"),
