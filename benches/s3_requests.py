@@ -4,7 +4,11 @@
 
 Mallee's figure is the CPU of the object store's process, at its own port. moto keeps everything in memory and
 checks nothing; rclone serves a folder and checks signatures, as Mallee does, and syncs nothing. The limits are
-two bare loops: `sendfile` of the same file to the same client, and MD5 over the same bytes.
+bare loops: `sendfile` of the same file to the same client, MD5 over the same bytes, and for a small durable PUT
+one that appends the body to a file and syncs it, with nothing of S3.
+
+Small requests are asked over one connection, which waits for each answer, and over 32 at once. The first makes
+the server sleep and wake for every request, and sync for every PUT; the second is what a busy store does.
 
 Large uploads come with `UNSIGNED-PAYLOAD`, so that MD5 is the one hash that S3 itself asks for; what boto3 sends
 over http (a SHA-256 and a CRC-32 of the body, both verified) has a row of its own. The listings are of keys
@@ -19,6 +23,7 @@ import contextlib
 import hashlib
 import os
 import re
+import selectors
 import socket
 import statistics
 import subprocess
@@ -41,6 +46,7 @@ from harness import HERE, RawClient, Row, Server, cpu_ms, mallee, moto, report
 KIB, MIB = 1 << 10, 1 << 20
 SMALL, LARGE = 1 * KIB, 64 * MIB
 BUCKET = "bench"
+CROWD = 32
 SENDFILE = """
 import os, socket, sys
 file = os.open(sys.argv[1], os.O_RDONLY)
@@ -54,6 +60,20 @@ while True:
         at = 0
         while at < size:
             at += os.sendfile(line.fileno(), file, at, size - at)
+"""
+
+DURABLE = """
+import os, socket, sys
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+door = socket.create_server(("127.0.0.1", 0))
+print(door.getsockname()[1], flush=True)
+while True:
+    line, _ = door.accept()
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while asked := line.recv(65536):
+        os.write(file, asked)
+        os.fdatasync(file)
+        line.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
 """
 
 
@@ -131,12 +151,12 @@ def rclone(folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def sendfile_loop(file: Path) -> Iterator[Server]:
-    """The least that can answer: the kernel sends one file for whatever is asked."""
-    process = subprocess.Popen([sys.executable, "-c", SENDFILE, str(file)], stdout=subprocess.PIPE)
+def bare(name: str, program: str, file: Path) -> Iterator[Server]:
+    """The least that can answer: the kernel sends one file, or keeps what it is sent."""
+    process = subprocess.Popen([sys.executable, "-c", program, str(file)], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
-        yield Server("sendfile", "127.0.0.1", int(process.stdout.readline()), [process.pid])
+        yield Server(name, "127.0.0.1", int(process.stdout.readline()), [process.pid])
     finally:
         process.terminate()
         process.wait(30)
@@ -175,7 +195,85 @@ def rounds(
     return found
 
 
-def small(chosen: argparse.Namespace, servers: list[Server]) -> list[Row]:
+class Crowd:
+    """Many connections in one thread: each asks again when it has its answer. A prepared request each."""
+
+    def __init__(self, server: Server, asked: list[bytes]) -> None:
+        self._server = server
+        self._asked = asked
+        self._selector = selectors.DefaultSelector()
+        self._left = self._missing = 0
+
+    def run(self, total: int) -> None:
+        """So many answers, all of them good."""
+        self._left = self._missing = total
+        for number in range(len(self._asked)):
+            self._connect(number)
+        while self._missing:
+            for key, _ in self._selector.select():
+                self._read(key.fileobj, *key.data)  # type: ignore[arg-type]  # sockets alone are registered
+        for key in list(self._selector.get_map().values()):
+            self._close(key.fileobj)  # type: ignore[arg-type]
+
+    def _connect(self, number: int) -> None:
+        line = socket.create_connection((self._server.host, self._server.port))
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._selector.register(line, selectors.EVENT_READ, (number, bytearray()))
+        self._ask(line, number)
+
+    def _ask(self, line: socket.socket, number: int) -> None:
+        if self._left:
+            self._left -= 1
+            line.sendall(self._asked[number])
+
+    def _close(self, line: socket.socket) -> None:
+        self._selector.unregister(line)
+        line.close()
+
+    def _read(self, line: socket.socket, number: int, found: bytearray) -> None:
+        found += line.recv(65536)
+        head, ended, body = bytes(found).partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        if not ended or len(body) < int(length[1] if length else 0):
+            return
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"{self._server.name}: {bytes(found)[:400]!r}")
+        found.clear()
+        self._missing -= 1
+        if re.search(rb"(?i)\r\nconnection: *close", head):  # moto does, after each answer
+            self._close(line)
+            if self._left:
+                self._connect(number)
+        else:
+            self._ask(line, number)
+
+
+def crowded(chosen: argparse.Namespace, servers: list[Server]) -> list[Row]:
+    """The small requests over 32 connections at once, a key for each."""
+    body, rows = os.urandom(SMALL), []
+    for verb in ("GET", "PUT"):
+        sides: dict[str, tuple[Server, Callable[[], object]]] = {}
+        for server in servers:
+            client = S3Client(server)
+            paths = [f"/{BUCKET}/crowd{number}" for number in range(CROWD)]
+            puts = [client.ask("PUT", path, body) for path in paths]
+            for put in puts:
+                client.do(put)
+            client.close()
+            crowd = Crowd(server, puts if verb == "PUT" else [client.ask("GET", path) for path in paths])
+            sides[server.name] = (server, lambda crowd=crowd: crowd.run(chosen.small))
+        found = {
+            name: [spent / chosen.small for spent in each]
+            for name, each in rounds(chosen.rounds, 1, sides).items()
+        }
+        rows += [
+            Row(f"{verb} 1 KiB, {CROWD} connections, {peer}", found["mallee"], found[peer])
+            for peer in ("moto", "rclone")
+        ]
+    return rows
+
+
+def small(chosen: argparse.Namespace, servers: list[Server], folder: Path) -> list[Row]:
     body = os.urandom(SMALL)
     puts, gets = {}, {}
     for server in servers:
@@ -186,9 +284,14 @@ def small(chosen: argparse.Namespace, servers: list[Server]) -> list[Row]:
         puts[server.name] = (server, lambda client=client, put=put: client.do(put))
         gets[server.name] = (server, lambda client=client, get=get: client.do(get))
     rows = []
-    for name, sides in (("GET 1 KiB", gets), ("PUT 1 KiB", puts)):
-        found = rounds(chosen.rounds, chosen.small, sides)
-        rows += [Row(f"{name}, {peer}", found["mallee"], found[peer]) for peer in ("moto", "rclone")]
+    with bare("sync", DURABLE, folder / "synced") as limit:
+        client = S3Client(limit)
+        kept = client.ask("PUT", f"/{BUCKET}/small", body)
+        puts["sync"] = (limit, lambda: client.do(kept))
+        for name, sides in (("GET 1 KiB", gets), ("PUT 1 KiB", puts)):
+            found = rounds(chosen.rounds, chosen.small, sides)
+            rows += [Row(f"{name}, {peer}", found["mallee"], found[peer]) for peer in ("moto", "rclone")]
+        rows.append(Row("PUT 1 KiB, a bare loop that syncs (limit)", found["mallee"], found["sync"]))
     return rows
 
 
@@ -197,7 +300,7 @@ def large(chosen: argparse.Namespace, store: Server, peer: Server, folder: Path)
     file = folder / "limit"
     file.write_bytes(body)
     rows = []
-    with sendfile_loop(file) as limit:
+    with bare("sendfile", SENDFILE, file) as limit:
         puts, gets = {}, {}
         for server in (store, peer):
             client = S3Client(server)
@@ -206,8 +309,8 @@ def large(chosen: argparse.Namespace, store: Server, peer: Server, folder: Path)
             get = client.ask("GET", f"/{BUCKET}/large")
             puts[server.name] = (server, lambda client=client, put=put: client.do(put))
             gets[server.name] = (server, lambda client=client, get=get: client.drain(get, LARGE))
-        bare = S3Client(limit)
-        gets["sendfile"] = (limit, lambda: bare.drain(b"GET / HTTP/1.1\r\n\r\n", LARGE))
+        loop = S3Client(limit)
+        gets["sendfile"] = (limit, lambda: loop.drain(b"GET / HTTP/1.1\r\n\r\n", LARGE))
         found = rounds(chosen.rounds, chosen.large, gets)
         rows.append(Row("GET 64 MiB, sendfile loop (limit)", found["mallee"], found["sendfile"]))
         rows.append(Row("GET 64 MiB, rclone", found["mallee"], found["rclone"]))
@@ -345,7 +448,8 @@ def main() -> None:
         for server in (store, theirs):
             client = S3Client(server)
             client.do(client.ask("PUT", f"/{BUCKET}"))
-        rows = small(chosen, [store, theirs, program])
+        rows = small(chosen, [store, theirs, program], folder)
+        rows += crowded(chosen, [store, theirs, program])
         rows += large(chosen, store, program, folder)
         grown = memory(store)
         pairs = [grouped(store, 32, 3200) for _ in range(chosen.rounds)]

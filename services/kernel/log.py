@@ -11,15 +11,19 @@ import io
 import logging
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from functools import lru_cache
-from typing import Any, TextIO, cast
+from typing import Any, TextIO, TypeVarTuple, cast
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from mallee.kernel.clock import Clock, SystemClock
 from mallee.kernel.secrets_box import Secret
+
+Ts = TypeVarTuple("Ts")
 
 _SECRET_NAMES = re.compile(
     r"secret|password|passphrase|authorization|signature|private_?key|session_?token", re.IGNORECASE
@@ -35,7 +39,8 @@ def configure(*, json: bool, level: str = "info", clock: Clock | None = None) ->
     telling = clock or SystemClock()
 
     def stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        event["timestamp"] = telling.now().isoformat(timespec="milliseconds")
+        if "timestamp" not in event:  # what is told later says itself when it was
+            event["timestamp"] = telling.now().isoformat(timespec="milliseconds")
         return event
 
     shared: list[Processor] = [
@@ -102,7 +107,8 @@ def _short_way(clock: Clock, long_way: list[Processor]) -> Processor:
             for each in long_way:
                 event = each(logger, method, event)  # type: ignore[assignment]  # the last one makes a text
             return event
-        told = [f"{clock.now().isoformat(timespec='milliseconds')} [info    ] {event.pop('event')}"]
+        when = event.pop("timestamp", None) or clock.now().isoformat(timespec="milliseconds")
+        told = [f"{when} [info    ] {event.pop('event')}"]
         for name, value in event.items():
             plain = value.__class__ in _PLAIN and not _is_secret(name)
             shown = value if plain else _masked(name, value)
@@ -133,30 +139,24 @@ def _to_stderr(*_: object) -> structlog.WriteLogger:
 
 
 class Lines:
-    """What is said of every single request: rendered as all else, but written many lines at a time.
+    """What is said of every single request: looks as all else does, but is made and written many lines at a time.
 
-    A logger of its own around each line, and a system call behind it, cost more than the look into the database
-    that the line tells of. Lines wait for `HELD_SECONDS` at the most; a process that is killed takes those along.
+    One by one they cost more than the look into the database that they tell of: the logger around each, the system
+    call behind it, and a processor that has other things in its caches. They wait for `HELD_SECONDS` at the most;
+    a process that is killed takes those along.
     """
 
     def __init__(self) -> None:
         self._processors = structlog.get_config()["processors"]
         self._told = structlog.get_logger().bind().is_enabled_for(logging.INFO)
-        self._held: list[Any] = []
+        self._held: list[tuple[str, datetime, Callable[..., EventDict], tuple[Any, ...]]] = []
         self._writing: asyncio.TimerHandle | None = None
 
-    def info(self, event: str, fields: EventDict) -> None:
-        """Say it soon. `fields` is used up; the caller is on the event loop."""
+    def info(self, event: str, when: datetime, make: Callable[[*Ts], EventDict], *arguments: *Ts) -> None:
+        """Say soon what `make` makes of its arguments; the caller is on the event loop."""
         if not self._told:
             return
-        fields["event"] = event
-        line: Any = fields
-        try:
-            for each in self._processors:
-                line = each(None, "info", line)
-        except structlog.DropEvent:
-            return
-        self._held.append(line)
+        self._held.append((event, when, make, arguments))
         if len(self._held) >= HELD_LINES:
             self.flush()
         elif self._writing is None:
@@ -168,9 +168,24 @@ class Lines:
             self._writing.cancel()
             self._writing = None
         held, self._held = self._held, []
-        if held:
-            _STDERR.write("\n".join(held) + "\n")
+        lines = [line for each in held if (line := self._line(*each)) is not None]
+        if lines:
+            _STDERR.write("\n".join(lines) + "\n")
             _STDERR.flush()
+
+    def _line(
+        self, event: str, when: datetime, make: Callable[..., EventDict], arguments: tuple[Any, ...]
+    ) -> Any:
+        fields = make(*arguments)
+        fields["event"] = event
+        fields["timestamp"] = when.isoformat(timespec="milliseconds")
+        line: Any = fields
+        try:
+            for each in self._processors:
+                line = each(None, "info", line)
+        except structlog.DropEvent:
+            return None
+        return line
 
 
 class _Libraries(logging.StreamHandler[TextIO]):

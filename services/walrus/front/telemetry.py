@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from mallee.aws.context import Principal
 from mallee.kernel.clock import Clock
 from mallee.kernel.log import Lines
 from mallee.walrus.front.exchange import Exchange
@@ -40,7 +41,23 @@ class Telemetry:
         received = x.incoming.came if x.incoming else 0
         self._counts.add(x.operation.name if x.operation else "-", x.code or "OK", seconds, received, x.sent)
         if self._lines is not None:
-            self._lines.info("request", _fields(x, received, seconds))
+            signed, address = x.signed, x.address
+            self._lines.info(
+                "request",
+                self._clock.now(),
+                _fields,
+                x.request_id,
+                x.name,
+                address.bucket,
+                address.key,
+                signed.principal if signed else None,
+                x.source_ip,
+                x.answer.status,
+                x.code,
+                received,
+                x.sent,
+                seconds,
+            )
 
     def close(self) -> None:
         """Write the lines that wait to be written."""
@@ -107,26 +124,38 @@ class _Timer:
         return found
 
 
-def _fields(x: Exchange, received: int, seconds: float) -> dict[str, Any]:
+def _fields(
+    request_id: str,
+    operation: str,
+    bucket: str,
+    key: str,
+    principal: Principal | None,
+    source_ip: str,
+    status: int,
+    code: str,
+    received: int,
+    sent: int,
+    seconds: float,
+) -> dict[str, Any]:
     """What the line of a request says; fields that would say nothing are left out."""
     fields: dict[str, Any] = {
-        "request_id": x.request_id,
+        "request_id": request_id,
         "service": "s3",
-        "operation": x.name,
-        "bucket": _shown(x.address.bucket),
-        "principal": x.signed.principal.arn if x.signed else None,
-        "source_ip": x.source_ip,
-        "status": x.answer.status,
+        "operation": operation,
+        "bucket": _shown(bucket),
+        "principal": principal.arn if principal else None,
+        "source_ip": source_ip,
+        "status": status,
         "ms": round(seconds * 1000, 2),
     }
-    if x.address.key:
-        fields["key"] = _shown(x.address.key)
-    if x.code:
-        fields["code"] = x.code
+    if key:
+        fields["key"] = _shown(key)
+    if code:
+        fields["code"] = code
     if received:
         fields["received"] = received
-    if x.sent:
-        fields["sent"] = x.sent
+    if sent:
+        fields["sent"] = sent
     return fields
 
 

@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -150,16 +151,18 @@ def test_the_short_way_of_a_line_says_what_the_long_one_does(capsys: pytest.Capt
 @pytest.mark.usefixtures("plain_log")
 async def test_lines_of_requests_are_written_many_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure(json=True, clock=ManualClock())
-    lines = log.Lines()
+    lines, when = log.Lines(), datetime(2026, 2, 3, tzinfo=UTC)
     for number in range(log.HELD_LINES):
         assert capsys.readouterr().err == ""
-        lines.info("request", {"number": number, "secret_access_key": "hunter2"})
+        lines.info("request", when, lambda of: {"number": of, "secret_access_key": "hunter2"}, number)
     told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["number"] for line in told] == list(range(log.HELD_LINES))
     assert {line["level"] for line in told} == {"info"}
     assert {line["secret_access_key"] for line in told} == {"[secret]"}
 
-    lines.info("request", {"number": "last"})
+    assert {line["timestamp"] for line in told} == {"2026-02-03T00:00:00.000+00:00"}
+
+    lines.info("request", when, lambda: {"number": "last"})
     lines.flush()
     assert json.loads(capsys.readouterr().err)["number"] == "last"
     lines.flush()
@@ -177,15 +180,16 @@ async def test_a_line_of_a_request_waits_for_no_other(monkeypatch: pytest.Monkey
             return len(text)
 
     monkeypatch.setattr(sys, "stderr", Screen())
-    log.Lines().info("request", {"number": 1})
+    log.Lines().info("request", ManualClock().now(), lambda: {"number": 1})
     async with asyncio.timeout(60):
-        assert (await written).endswith("number=1\n")  # it comes by itself
+        said = await written  # it comes by itself
+    assert said == "2026-01-01T00:00:00.000+00:00 [info    ] request number=1\n"
 
 
 @pytest.mark.usefixtures("plain_log")
 async def test_lines_below_the_level_are_not_made(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure(json=False, level="warning")
     lines = log.Lines()
-    lines.info("request", {})
+    lines.info("request", ManualClock().now(), dict)
     lines.flush()
     assert capsys.readouterr().err == ""
