@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import tempfile
+import threading
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -150,36 +152,74 @@ async def run(words: Sequence[str], tool: str = "", accepts: Collection[int] = f
 
 
 async def _run(words: Sequence[str]) -> tuple[int, str]:
+    """What it ended with, and its last words. Cancelled, it is killed."""
     if shutil.which(words[0]) is None:
         raise _missing(words[0])
-    process = await asyncio.create_subprocess_exec(
-        *words,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-    )
+    tool = _Tool(words)
+    ended: asyncio.Future[tuple[int, str]] = asyncio.ensure_future(tool.ended(asyncio.get_running_loop()))
     try:
-        said = await _last_words(process)
+        return await asyncio.shield(ended)
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    return process.returncode or 0, said.decode(errors="replace")
+        if not ended.done():
+            tool.kill()
+            await asyncio.wait((ended,))
 
 
-async def _last_words(process: asyncio.subprocess.Process) -> bytes:
-    """The end of what it said: a hostile image can make a tool say as much as it likes."""
-    assert process.stderr is not None
-    said = b""
-    while some := await process.stderr.read(_WORDS):
-        said = (said + some)[-_WORDS:]
-    await process.wait()
-    return said
+class _Tool:
+    """One process, started and waited for in a thread of its own.
+
+    The event loop's own way to start a process forks, and in the child gRPC's handlers of forks run, which
+    may kill it before it has begun; `subprocess` does without.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._killed = False
+
+    async def ended(self, loop: asyncio.AbstractEventLoop) -> tuple[int, str]:
+        end: asyncio.Future[tuple[int, str]] = loop.create_future()
+
+        def run() -> None:
+            try:
+                told = partial(end.set_result, self._run())
+            except Exception as error:  # noqa: BLE001 - whoever waits for it hears of it
+                told = partial(end.set_exception, error)
+            loop.call_soon_threadsafe(told)
+
+        # The kernel kills it when this thread ends, which waits for it to the end: see `--pdeathsig`.
+        threading.Thread(target=run, name="tool", daemon=True).start()
+        return await end
+
+    def kill(self) -> None:
+        with self._turn:
+            self._killed = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _run(self) -> tuple[int, str]:
+        with self._turn:
+            if self._killed:
+                return -9, ""
+            self._process = process = subprocess.Popen(  # noqa: S603 - words of ours, no shell
+                self._words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+            )
+        assert process.stderr is not None
+        said = b""
+        # The end of what it says: a hostile image can make a tool say as much as it likes.
+        while some := process.stderr.read1(_WORDS):  # type: ignore[attr-defined]
+            said = (said + some)[-_WORDS:]
+        process.stderr.close()
+        return process.wait(), said.decode(errors="replace")
 
 
 def _fault(tool: str, code: int, said: str) -> Fault:
-    words = said.strip()[-500:]
+    words = "; ".join(said.strip().splitlines()[-2:])[-500:]
     if "failed to execute" in words:
         return _missing(tool)
     if "No space left on device" in words:
