@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tomllib
@@ -18,27 +17,12 @@ FIRST = int(os.environ.get("FIRST", "0"))
 JOBS = str(os.cpu_count() or 1)
 
 
-# docs/reliability.md, open findings: what is neither mended nor may grow. Anything else is a failure.
-MOST_OPEN = 0.004  # of a schedule
-is_open = re.compile(
-    r"  [\d.]+ (I2 says the auditor: .*disagree whether its node can be reached"
-    r"|I6 \S+ holds \d+ vCPUs and"
-    r"|I19 \S+ runs on \S+, which is fenced"
-    r"|I19 \S+ runs \S+ without a lease)"
-).match
-
-
-def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """The command, in processes of its own: worlds abandon what they leave behind."""
+def simulated(*arguments: str, **environ: str) -> str:
+    """What the command prints when it found nothing, run apart: worlds abandon what they leave behind."""
     command = [sys.executable, "-m", "tests.sim", "--jobs", JOBS, *arguments]
-    return subprocess.run(
+    done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, check=False
     )
-
-
-def simulated(*arguments: str, **environ: str) -> str:
-    """What the command prints, when it found nothing."""
-    done = run(*arguments, **environ)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     return done.stdout
 
@@ -72,15 +56,7 @@ def test_fresh_schedules():
 
     The same seeds for the same code, so that who sees it red sees it red again; `FIRST=` gives others.
     """
-    told = run("--seeds", f"{FIRST}..{FIRST + FRESH - 1}")
-    lines = told.stdout.splitlines()
-    assert any(" with violations; " in line for line in lines), told.stdout[-2000:] + told.stderr[-4000:]
-    found = [line for line in lines if line.startswith("  ")]
-    assert [line for line in found if not is_open(line)] == []
-    assert len(found) <= MOST_OPEN * FRESH
-    if found:
-        pytest.xfail(f"{len(found)} open findings, see docs/reliability.md: {found}")
-    assert told.returncode == 0
+    print(simulated("--seeds", f"{FIRST}..{FIRST + FRESH - 1}"))
 
 
 @pytest.mark.timeout(900)
