@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from boto3.session import Session
+
 from mallee.cli.client import Cloud
 from mallee.cli.lab import MACHINE, Host
 from mallee.cli.ports import any_free
@@ -20,7 +22,7 @@ from mallee.kernel.clock import SystemClock
 
 ZONE: Final = "mallee-1a"
 NC_PORT: Final = 8777
-PATIENCE: Final = 60.0
+PATIENCE: Final = 120.0
 
 
 @dataclass
@@ -30,6 +32,7 @@ class RealCloud:
     folder: StateFolder
     hosts: Sequence[Host]
     images: Path
+    with_store: bool = False
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _ec2: Any = None
 
@@ -38,6 +41,14 @@ class RealCloud:
         if self._ec2 is None:
             self._ec2 = Cloud(self.folder.access()).ec2
         return self._ec2
+
+    @property
+    def s3(self) -> Any:
+        """A client of the cloud's own store."""
+        access = self.folder.access()
+        assert access is not None
+        session = Session(access.access_key_id, access.secret_access_key, region_name=access.region)
+        return session.client("s3", endpoint_url=access.s3_endpoint)
 
     def node_name(self, host: Host) -> str:
         return f"node-{self.hosts.index(host) + 1}"
@@ -54,19 +65,26 @@ class RealCloud:
             "MALLEE_NC_ACCELERATOR": "qemu",
             "MALLEE_NC_NETWORK": "flat",
             "MALLEE_NC_HOST_VCPUS": "8",
+            "MALLEE_NC_OBJECTS": self._objects or "127.0.0.1:1",
         }
         self._start(name, node, env, into=("ip", "netns", "exec", host.netns))
 
     def start(self) -> None:
         """The controllers, then the nodes; returns when both nodes have joined."""
-        clc, ec2, cc = (any_free() for _ in range(3))
+        clc, ec2, cc, s3, objects = (any_free() for _ in range(5))
         self._cluster = f"{MACHINE}:{cc}"
+        self._objects = f"{MACHINE}:{objects}" if self.with_store else ""
         env = {
+            "MALLEE_CLC_OBJECTS": self._objects,
+            "MALLEE_CLOUD_S3_ENDPOINT": f"http://127.0.0.1:{s3}",
             "MALLEE_CLC_PORT": str(ec2),
             "MALLEE_CLC_CLUSTERS": f'[{{zone = "{ZONE}", address = "{self._cluster}"}}]',
         }
         self._start("clc", ("run", "clc", "--address", f"{MACHINE}:{clc}"), env)
         self.until(lambda: self.folder.root.joinpath("access.json").exists(), "the first key")
+        if self.with_store:
+            told = {"MALLEE_WALRUS_PORT": str(s3), "MALLEE_WALRUS_CLC": f"{MACHINE}:{clc}"}
+            self._start("walrus", ("run", "walrus", "--address", self._objects), told)
         self._start("cc", ("run", "cc", "--zone", ZONE, "--address", self._cluster), {})
         for host in self.hosts:
             self.start_node(host)
@@ -114,9 +132,11 @@ class RealCloud:
 
 
 @contextmanager
-def real_cloud(hosts: Sequence[Host], images: Path, folder: Path) -> Iterator[RealCloud]:
+def real_cloud(
+    hosts: Sequence[Host], images: Path, folder: Path, *, with_store: bool = False
+) -> Iterator[RealCloud]:
     """The cloud, ready; every process of it ends with it."""
-    cloud = RealCloud(StateFolder(folder), hosts, images)
+    cloud = RealCloud(StateFolder(folder), hosts, images, with_store)
     with ExitStack() as stack:
         stack.callback(_end, cloud)
         cloud.start()
