@@ -119,7 +119,7 @@ class StoreUser:
                 self.watch.broken("I13", f"part {number} of {word} was answered {answer.headers}")
             etags.append(answer.headers[b"etag"].decode())
         if self.chance.random() < 0.15:
-            await self._ask("DELETE", _path(where), upload, expected={204})
+            await self._ask("DELETE", _path(where), upload, expected={204, 404})  # 404: done already
             return
         await self._complete(where, upload, word, etags)
 

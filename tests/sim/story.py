@@ -10,16 +10,18 @@ from typing import Any
 import msgspec
 
 from mallee.clc.instance import State
+from tests.sim import reckoning, tenants, upkeep, workload
 from tests.sim.client import Client, Key
+from tests.sim.deeds import DEEDS, chosen
 from tests.sim.invariants import Invariants
 from tests.sim.nemesis import TROUBLES, Nemesis
 from tests.sim.runner import Result
 from tests.sim.store_history import StoreHistory
 from tests.sim.store_users import StoreUser, sweep_and_look
 from tests.sim.users import Promises, User, broken_promises
-from tests.sim.workload import DEEDS, chosen
 from tests.sim.world import Shape, World
 
+FAMILIES = (workload, tenants, upkeep)  # each says what users may do
 PEACE = 75.0  # seconds after the last fault in which everything must have come to rest
 BEGINS = 20.0  # seconds until everybody is up, with nothing in the way
 QUIET = 2.0  # seconds between two looks at whether it has
@@ -142,6 +144,11 @@ class Story:
         """Peace, and then the reckoning."""
         self.world.trace("peace")
         await self._peace()
+        for what in reckoning.unrest(self.world):
+            self.watch.broken("I10", what)
+        await reckoning.keys_are_as_promised(self.users[0])
+        for user in self.users:
+            await reckoning.descriptions_are_as_promised(user)
         if self.store_users:
             await self._reckon_store()
         self._reckon()
@@ -155,9 +162,9 @@ class Story:
 
         async def look() -> None:
             try:
-                left.set_result(
-                    await sweep_and_look(process.service.store, self.users[0].client.key.account_id)
-                )
+                found = await reckoning.files_of_images(self.world, process)
+                found += await sweep_and_look(process.service.store, self.users[0].client.key.account_id)
+                left.set_result(found)
             except Exception as error:  # noqa: BLE001 - told below
                 left.set_result([repr(error)])
 
@@ -185,7 +192,7 @@ class Story:
             self.watch.broken(found.invariant.value, f"says the auditor: {found.what} {found.why}")
 
     def _quiet(self) -> bool:
-        return self._all_up() and not self.watch.misfits()
+        return self._all_up() and not self.watch.misfits() and not reckoning.unrest(self.world)
 
     async def _audited(self) -> list[Any]:
         """What the product finds wrong with itself, when it is asked now."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mallee.clc.instance import State
-from tests.sim.client import Away, Client, Refused, Unknown
+from tests.sim.client import Away, Client, Key, Refused, Unknown
 
 if TYPE_CHECKING:
     from tests.sim.invariants import Invariants
@@ -39,6 +39,13 @@ class Promises:
     keys: set[str] = field(default_factory=set)
     dying: set[str] = field(default_factory=set)  # guests that end by themselves
     migrations: dict[str, str] = field(default_factory=dict)  # id -> instance
+    good_keys: dict[Key, str] = field(default_factory=dict)  # how their ARN ends
+    gone_keys: set[Key] = field(default_factory=set)
+    described: dict[tuple[str, str], Any] = field(
+        default_factory=dict
+    )  # instance and attribute; None if nobody knows
+    images: dict[str, str] = field(default_factory=dict)  # id -> who
+    rules: dict[tuple[str, str], str] = field(default_factory=dict)  # of a group, what it lets in -> who
 
 
 class User:

@@ -1,44 +1,11 @@
-"""What users do: every family of actions, at odd moments, and races on purpose.
-
-Each function is one thing that somebody does; its weight is how often it is chosen. A schedule takes some of
-them and not others, so that rare things meet often somewhere.
-"""
+"""What users do with instances: at odd moments, and in races on purpose."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
 
+from tests.sim.deeds import deed
 from tests.sim.users import IMAGE, User
-
-Deed = Callable[[User], Awaitable[None]]
-
-
-class Choice(NamedTuple):
-    deed: Deed
-    weight: float
-    admin: bool = False
-
-
-DEEDS: dict[str, Choice] = {}
-
-
-def deed(weight: float, *, admin: bool = False) -> Callable[[Deed], Deed]:
-    def register(work: Deed) -> Deed:
-        DEEDS[work.__name__] = Choice(work, weight, admin)
-        return work
-
-    return register
-
-
-def chosen(chance: random.Random, *, admin: bool) -> list[Choice]:
-    """What one user of one schedule does at all."""
-    able = [each for each in DEEDS.values() if admin or not each.admin]
-    some = [each for each in able if chance.random() < 0.6]
-    return [DEEDS["launch"], *([DEEDS["migrate"]] if admin else ()), *some]
-
 
 # Lives.
 
@@ -146,6 +113,15 @@ async def one_token_often(u: User) -> None:
         u.watch.broken("I5", f"one token launched {sorted({name for ids in made for name in ids})}")
 
 
+@deed(0.05)
+async def one_token_two_hundred_times(u: User) -> None:
+    """At both cloud controllers, if there are two: one launch, and everybody who is answered is told of that one."""
+    token = u.client.token()
+    made = await asyncio.gather(*(u.launch(token=token) for _ in range(200)))
+    if len({name for ids in made for name in ids}) > 1:
+        u.watch.broken("I5", f"one token launched {sorted({name for ids in made for name in ids})}")
+
+
 @deed(1)
 async def one_token_for_two_things(u: User) -> None:
     token = u.client.token()
@@ -240,6 +216,41 @@ async def drain(u: User) -> None:
 
 
 @deed(1, admin=True)
+async def drain_a_node_that_dies(u: User) -> None:
+    """Its controller alone, or the whole host; before the last of its instances has left."""
+    processes = _nodes(u)
+    if not processes:
+        return
+    host = u.chance.choice(sorted(processes))
+    process = u.world.processes[processes[host]]
+    await u.ask("ModifyHosts", HostIds=[host], AutoPlacement="off")
+    await u.ask("MigrateInstances", SourceHost=host, ClientToken=u.client.token())
+    await asyncio.sleep(u.chance.uniform(0, 3))
+    if process.life.alive:
+        if u.chance.random() < 0.5:
+            process.lose_power()
+            u.watch.guests.power_off(process)
+            await asyncio.sleep(u.chance.choice([1.0, 5.0, 20.0]))
+        else:  # its guests run on, so it has a supervisor
+            process.kill()
+            await asyncio.sleep(u.chance.uniform(0.05, 4.0))
+        if not process.life.alive:
+            process.off = False
+            process.start()
+    await u.ask("ModifyHosts", HostIds=[host], AutoPlacement="on")
+
+
+def _nodes(u: User) -> dict[str, str]:
+    """Which process each host is, by the books of those who run the zones just now."""
+    found = {}
+    for serving in u.world.serving():
+        if (controller := u.world.controller(serving)) is not None:
+            for number, row in controller.ledger.nodes.rows.items():
+                found[u.world.host_id(controller.config.zone, f"h-{number}")] = f"nc-{row.name}"
+    return found
+
+
+@deed(1, admin=True)
 async def move_by_placement(u: User) -> None:
     hosts = await _hosts(u)
     if hosts and u.promises.launched:
@@ -274,7 +285,11 @@ async def untag(u: User) -> None:
 async def key_pairs(u: User) -> None:
     name = f"key-{u.chance.getrandbits(32)}"
     public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ6wz0yuzbxx0Q5c1XUqxH2WcUyQGb0yHqdlGZ2X8H5d a@b"
-    if await u.ask("ImportKeyPair", KeyName=name, PublicKeyMaterial=public.encode()) is None:
+    if u.chance.random() < 0.3:
+        made = await u.ask("CreateKeyPair", KeyName=name, KeyType="ed25519")
+    else:
+        made = await u.ask("ImportKeyPair", KeyName=name, PublicKeyMaterial=public.encode())
+    if made is None:
         return
     if u.chance.random() < 0.5:
         await u.launch(KeyName=name)
@@ -282,73 +297,6 @@ async def key_pairs(u: User) -> None:
         await u.ask("DeleteKeyPair", KeyName=name)
     else:
         u.promises.keys.add(name)
-
-
-@deed(0.5)
-async def one_name_twice(u: User) -> None:
-    """Two groups of one name at once: one of them is refused."""
-    name = f"group-{u.chance.getrandbits(32)}"
-    made = await asyncio.gather(
-        *(u.ask("CreateSecurityGroup", GroupName=name, Description="race") for _ in range(2))
-    )
-    if len({each["GroupId"] for each in made if each}) > 1:
-        u.watch.broken("I5", f"two groups are named {name}")
-    for each in made:
-        if each and u.chance.random() < 0.5:
-            rule = {
-                "IpProtocol": "tcp",
-                "FromPort": 22,
-                "ToPort": 22,
-                "IpRanges": [{"CidrIp": "192.0.2.0/24"}],
-            }
-            await u.ask("AuthorizeSecurityGroupIngress", GroupId=each["GroupId"], IpPermissions=[rule])
-            await u.ask("DeleteSecurityGroup", GroupId=each["GroupId"])
-
-
-@deed(1)
-async def change_attributes(u: User) -> None:
-    if name := u.any_of_mine():
-        kind = u.chance.choice(["sim.small", "sim.large"])
-        change = u.chance.choice(
-            [
-                {"InstanceType": {"Value": kind}},
-                {"InstanceInitiatedShutdownBehavior": {"Value": "stop"}},
-                {"DisableApiTermination": {"Value": False}},
-                {"UserData": {"Value": b"changed"}},
-            ]
-        )
-        await u.ask("ModifyInstanceAttribute", InstanceId=name, **change)
-
-
-@deed(0.5)
-async def images(u: User) -> None:
-    answer = await u.ask(
-        "RegisterImage", Name=f"image-{u.chance.getrandbits(32)}", ImageLocation="builtin:tiny"
-    )
-    if answer:
-        await u.ask("DescribeImages", ImageIds=[answer["ImageId"]])
-        await u.ask("DeregisterImage", ImageId=answer["ImageId"])
-
-
-_QUESTIONS = (
-    *("DescribeInstances", "DescribeInstanceStatus", "DescribeVolumes", "DescribeTags", "DescribeHosts"),
-    *("DescribeAvailabilityZones", "DescribeKeyPairs", "DescribeSecurityGroups", "DescribeNetworkInterfaces"),
-    *("DescribeInstanceMigrations", "DescribeImages", "DescribeSubnets", "DescribeVpcs", "DescribeRegions"),
-    *("DescribeSecurityGroupRules", "DescribeAccountAttributes", "DescribeInstanceTypes"),
-)
-
-
-@deed(2)
-async def questions(u: User) -> None:
-    for operation in u.chance.sample(_QUESTIONS, 2):
-        await u.ask(operation)
-
-
-@deed(1)
-async def questions_of_one(u: User) -> None:
-    if name := u.any_of_mine():
-        await u.ask("GetConsoleOutput", InstanceId=name)
-        await u.ask("DescribeInstanceAttribute", InstanceId=name, Attribute="instanceType")
 
 
 @deed(1)

@@ -23,7 +23,7 @@ from mallee.aws import model
 from mallee.aws.protocol import Protocol
 from mallee.cc.app import ClusterController
 from mallee.clc import app as clc_app
-from mallee.clc import host_ids
+from mallee.clc import enrolment, host_ids
 from mallee.clc.app import CloudController
 from mallee.clc.config import ClcConfig, ClusterConfig, InstanceTypeConfig
 from mallee.cli import composition
@@ -44,7 +44,9 @@ from tests.sim.trace import Trace, listen
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 CLOUD = "simulated"
+STORE = "walrus:1"
 REGION = "mallee-1"
+TOKEN_PREFIX = "simulated-"
 TYPES = (InstanceTypeConfig("sim.small", 1, 8), InstanceTypeConfig("sim.large", 2, 16))
 
 
@@ -132,6 +134,16 @@ class SimulatedClc(CloudController):
         return self.front
 
 
+class SimulatedAuthority:
+    """Signs what it is shown: what keys and certificates are worth is decided elsewhere."""
+
+    cloud = CLOUD
+    pem = b""
+
+    def sign_csr(self, request: bytes, who: Identity) -> bytes:
+        return f"{who} {request!r}".encode()
+
+
 class Process:
     """A place where a service runs, dies and is started again."""
 
@@ -174,8 +186,8 @@ class Process:
         self.world.loop.create_task(self._run(), context=context)
 
     async def _run(self) -> None:
-        made = self.world.make(self)
         try:
+            made = self.world.make(self)
             await made.start()
         except Fault as fault:
             self.world.trace(f"{self.life} cannot start: {fault}")
@@ -329,7 +341,8 @@ class World:
         entropy = SeededEntropy(self.chance(f"entropy {process.life}").getrandbits(64))
         mine: dict[str, Any] = {"clock": process.clock, "entropy": entropy, "transport": process.transport}
         if post.role == "clc":
-            return SimulatedClc(ClcConfig(**post.settings), process.identity, folder=post.folder, **mine)
+            mine |= {"folder": post.folder, "authority": SimulatedAuthority()}
+            return SimulatedClc(ClcConfig(**post.settings), process.identity, **mine)
         if process.bytes is not None:
             config = WalrusConfig(**post.settings)
             return SimulatedWalrus(process.bytes.files, config, process.identity, folder=post.folder, **mine)
@@ -374,6 +387,7 @@ class World:
                     "memory_mib": shape.memory_mib,
                     "bandwidth_mbps": shape.bandwidth_mbps,
                     "look_seconds": 30.0,
+                    "objects": STORE,
                 }
                 posts.append(self._post("nc", f"{zone}-{node}", f"nc:{100 * (number + 1) + node}", settings))
         settings = {
@@ -381,16 +395,20 @@ class World:
             "region": REGION,
             "instance_types": TYPES,
             "max_instances_per_account": shape.quota,
+            "objects": STORE if shape.store else "",
         }
         if shape.clcs > 1:
             settings |= {**self._share("clc.db"), "secrets": str(self.folder / "secrets")}
         doors = [f"clc:{index + 1}" if shape.store else "" for index in range(shape.clcs)]
         posts += [
-            self._post("clc", "clc" if not index else str(index + 1), "", {**settings, "address": door})
+            self._post(
+                *("clc", "clc" if not index else str(index + 1), ""),
+                {**settings, "address": door, "enrolment_address": f"enrolment:{index + 1}"},
+            )
             for index, door in enumerate(doors)
         ]
         if shape.store:
-            walrus = {"clc": ",".join(doors), "region": REGION, "address": "walrus:1"}
+            walrus = {"clc": ",".join(doors), "region": REGION, "address": STORE}
             posts += [self._post("walrus", "walrus", "", walrus), self._post("sc", "sc", "sc:1", {})]
         return posts
 
@@ -412,6 +430,8 @@ class World:
         product_sqlite._Committer = Commits  # type: ignore[misc,assignment]
         product_sqlite._Line = Line  # type: ignore[misc]
         objects.settle_in()
+        # A token carries the authority's certificate, whose length chance decides.
+        enrolment.mint_join_token = lambda *about: TOKEN_PREFIX + about[-1].hex()
         clc_app.Protocol = _protocol  # type: ignore[misc,assignment]
         model.load = _model
         ClusterController.start = _noted(ClusterController.start)  # type: ignore[method-assign]
