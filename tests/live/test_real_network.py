@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -198,6 +199,62 @@ def test_a_host_reaches_its_guests_and_they_nothing_of_it(guests: tuple[NetGuest
     assert one.pings("172.31.0.1")
     with pytest.raises(TimeoutError):
         one.connect("172.31.0.1", 53)
+
+
+def test_a_host_reaches_the_guests_of_others_and_what_it_routes_does_not(
+    hosts: tuple[NetHost, NetHost], guests: tuple[NetGuest, ...], cloud: Cloud
+) -> None:
+    one, _, other = guests
+    cloud.guard({"sg-a": (OUT,)}, ("sg-a",), ("sg-a",), ("sg-a",))
+    name = f"{hosts[0].netns}o"
+    outside = NetGuest(hosts[0], name, one.key, one.guest)
+    try:
+        for words in (
+            ("ip", "netns", "add", name),
+            (
+                "ip",
+                "link",
+                "add",
+                "o0",
+                "netns",
+                hosts[0].netns,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "o1",
+                "netns",
+                name,
+            ),
+            ("ip", "-n", name, "addr", "add", "192.168.9.2/24", "dev", "o1"),
+            ("ip", "-n", name, "link", "set", "o1", "up"),
+            ("ip", "-n", name, "route", "add", "default", "via", "192.168.9.1"),
+            ("ip", "-n", hosts[0].netns, "addr", "add", "192.168.9.1/24", "dev", "o0"),
+            ("ip", "-n", hosts[0].netns, "link", "set", "o0", "up"),
+        ):
+            subprocess.run(words, check=True, capture_output=True)
+        hosts[0].said("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        for guest in (one, other):
+            guest.run("ip", "route", "replace", "192.168.9.0/24", "via", "172.31.0.1")
+            assert not outside.reaches(guest, 80)
+        # A host that a guest has left still knows its card: what it said to the guest before goes on.
+        card = other.guest.mac_address
+        hosts[0].said("ip", "neigh", "replace", other.address, "lladdr", card, "dev", "mallee0")
+        with other.open(socket.SOCK_DGRAM) as ear, inside(hosts[0].netns, udp_socket) as mouth:
+            ear.bind(("0.0.0.0", 53))
+            mouth.sendto(b"hello", (other.address, 53))
+            assert ear.recv(16) == b"hello"
+        rules = (OUT, GuardRule(False, "tcp", 80, 80, "192.168.9.0/24"))
+        cloud.guard({"sg-a": rules}, ("sg-a",), ("sg-a",), ("sg-a",))
+        assert outside.reaches(one, 80)
+        assert outside.tells(one, 81) is False
+    finally:
+        hosts[0].said("sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward")
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def udp_socket() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 
 def udp_packet(source: str, destination: str, port: int) -> bytes:

@@ -171,7 +171,9 @@ class FlatNetwork:
 
     async def _enforce(self) -> None:
         guards = self._known_guards()
-        segment = Segment(self.bridge, self._tunnel, _mac_of(self.local))
+        others = sorted(_mac_of(each) for each in {*self.peers, *guards.hosts} - {self.local})
+        routed = _mac_of(f"routed {self.local}")
+        segment = Segment(self.bridge, self._tunnel, _mac_of(self.local), tuple(others), routed)
         rules = "\n".join(rules_of(segment, list(self._plugs.values()), guards))
         await run("nft", "-f", "-", stdin=rules)
         await asyncio.to_thread(self._keep, guards)

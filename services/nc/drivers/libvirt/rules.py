@@ -8,7 +8,7 @@ one that a rule has let begin. Between the two a mark is carried:
     the low 16 bits   the port of the guest's own metadata on this host
     DENIED            no rule lets this begin a connection
     KNOWN             it belongs to a connection that was let through
-    HOST              the host itself says it: an administrator reaches the guests of his host
+    HOST              a host itself says it: administrators reach the guests of their hosts
 
 A rule that is taken away ends no connection that goes on, as on EC2.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
@@ -58,6 +58,8 @@ class Segment:
     bridge: str
     tunnel: str
     mac: str  # of the bridge
+    others: tuple[str, ...] = ()  # of the bridges of other hosts
+    routed: str = ""  # the card's address of what the host sends on for somebody
 
 
 def rules_of(segment: Segment, plugs: Sequence[Plug], guards: Guards) -> Iterator[str]:
@@ -71,7 +73,7 @@ def rules_of(segment: Segment, plugs: Sequence[Plug], guards: Guards) -> Iterato
     yield f"table bridge {segment.bridge} {{"
     yield from _arriving(segment, plugs)
     yield from _groups(plugs, guards)
-    yield from _crossing(plugs)
+    yield from _crossing(segment, plugs)
     yield "}"
     yield from _connections(segment, plugs)
     yield from _host(segment)
@@ -98,6 +100,8 @@ def _arriving(segment: Segment, plugs: Sequence[Plug]) -> Iterator[str]:
     yield f"{from_others} ether type ip udp dport {{ 67, 68 }} drop"
     yield f"{from_others} ether type ip ip daddr {ADDRESS} drop"
     yield f"{from_others} meta mark set 0"
+    if segment.others:
+        yield f"{from_others} ether saddr {{ {', '.join(segment.others)} }} meta mark set {HOST:#x}"
     yield "}"
 
 
@@ -173,7 +177,7 @@ def _card(member: Guarded) -> str:
     return f"{member.mac} . {address}" if is_mac(member.mac) else ""
 
 
-def _crossing(plugs: Sequence[Plug]) -> Iterator[str]:
+def _crossing(segment: Segment, plugs: Sequence[Plug]) -> Iterator[str]:
     """Where the guests' chains are asked: twice, because `accept` of the one must not answer for the other."""
     for hook, priority, way, interface in (
         ("forward", -210, "from", "iifname"),
@@ -181,10 +185,15 @@ def _crossing(plugs: Sequence[Plug]) -> Iterator[str]:
         ("input", -210, "from", "iifname"),
     ):
         yield f"chain {way}_{hook} {{ type filter hook {hook} priority {priority};"
+        yield f"meta mark and {HOST:#x} != 0 accept"
         yield from _by_card(plugs, way, interface)
         yield "}"
     # What the host itself routes or says has met the other family already.
     yield "chain into_output { type filter hook output priority -200;"
+    if segment.routed:
+        # What it only sends on must not look, to another host, as if this one had said it.
+        on_its_way = f'oifname "{segment.tunnel}" ether type ip meta mark and {HOST:#x} == 0'
+        yield f"{on_its_way} ether saddr set {segment.routed} accept"
     yield f"meta mark and {KNOWN | HOST:#x} != 0 accept"
     yield from _by_card(plugs, "into", "oifname")
     yield f"meta mark and {DENIED:#x} != 0 drop"
