@@ -85,8 +85,8 @@ async def prepared(nodes: RealNodes) -> str:
 
 
 def address_of(landing: str) -> tuple[str, int]:
-    host, _, port = msgspec.json.decode(landing, type=Landing).uri.removeprefix("tcp:").rpartition(":")
-    return host, int(port)
+    way = msgspec.json.decode(landing, type=Landing)
+    return way.host, way.port
 
 
 def inside(host: Host, work: Callable[[], T]) -> T:
@@ -130,7 +130,7 @@ async def listened_in(host: Host, landing: str) -> AsyncIterator[tuple[str, byte
     server = await asyncio.start_server(relay, sock=door)
     async with server:
         way = msgspec.json.decode(landing, type=Landing)
-        way.uri = f"tcp:{host.address}:{door.getsockname()[1]}"
+        way.port = door.getsockname()[1]
         yield msgspec.json.encode(way).decode(), heard
 
 

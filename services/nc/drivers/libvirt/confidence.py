@@ -47,8 +47,12 @@ class Confidence:
     credentials: Callable[[], Credentials]
     folder: Path = Path(KEYS_FOLDER)
 
-    def listen(self, domain: Any, sender: str) -> None:
-        """Let a QEMU that will listen take nobody but the node called `sender`. To be called in a thread."""
+    def listen(self, domain: Any, sender: str) -> dict[str, str]:
+        """Let a QEMU that will listen take nobody but the node called `sender`. To be called in a thread.
+
+        Returns:
+            The same, as what takes disks wants to be told.
+        """
         if not sender:
             raise Fault(
                 Kind.INVALID,
@@ -61,12 +65,14 @@ class Confidence:
         subject = f"CN={Identity(self.me.cloud, 'nc', sender).common_name}"
         monitor.add_object(domain, "authz-simple", SENDER, identity=subject)
         monitor.set_parameters(domain, tls_creds=CREDENTIALS, tls_authz=SENDER)
+        return {"tls-creds": CREDENTIALS, "tls-authz": SENDER}
 
-    def reach(self, domain: Any, receiver: str) -> None:
-        """Let a QEMU that will connect send to nobody but the node called `receiver`."""
+    def reach(self, domain: Any, receiver: str) -> dict[str, str]:
+        """Let a QEMU that will connect send to nobody but the node called `receiver`; see `listen`."""
         self._show(domain, "client")
         [_, name] = Identity(self.me.cloud, "nc", receiver).dns_names
         monitor.set_parameters(domain, tls_creds=CREDENTIALS, tls_hostname=name)
+        return {"tls-creds": CREDENTIALS, "tls-hostname": name}
 
     def _show(self, domain: Any, endpoint: str) -> None:
         home = self.folder / f"mallee-{sha256(f'{domain.UUIDString()} {endpoint}'.encode()).hexdigest()[:12]}"

@@ -32,6 +32,7 @@ _LOST = {
     libvirt.VIR_ERR_SYSTEM_ERROR,
     libvirt.VIR_ERR_INVALID_CONN,
 }
+_EVENTS = ("MIGRATION", "MIGRATION_PASS", "BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED")
 _log = structlog.get_logger()
 
 
@@ -41,7 +42,7 @@ class Daemon:
     Args:
         uri: e.g. `qemu:///system` or `qemu+unix:///system?socket=/run/libvirt/libvirt-sock`.
         on_lifecycle: told of every change of a domain.
-        on_monitor: told of QEMU's own events about migrations.
+        on_monitor: told of QEMU's own events about migrations and the disks that go along.
     """
 
     def __init__(self, uri: str, on_lifecycle: LifecycleHandler, on_monitor: MonitorHandler) -> None:
@@ -94,7 +95,7 @@ class Daemon:
             connection.domainEventRegisterAny(
                 None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle, None
             )
-            for event in ("MIGRATION", "MIGRATION_PASS"):
+            for event in _EVENTS:
                 libvirt_qemu.qemuMonitorEventRegister(connection, None, event, self._monitor, None, 0)
             self._connection = connection
             return connection

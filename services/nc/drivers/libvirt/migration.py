@@ -23,7 +23,7 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.errors import Fault, Kind
 from mallee.nc.driver import HandedOver, Steering, Wire
 from mallee.nc.drivers import pre_copy
-from mallee.nc.drivers.libvirt import monitor
+from mallee.nc.drivers.libvirt import mirror, monitor
 from mallee.nc.drivers.libvirt.confidence import Confidence
 from mallee.nc.drivers.libvirt.domain import Identity
 from mallee.nc.drivers.libvirt.domains import Domains, Seen
@@ -50,8 +50,14 @@ class _State(msgspec.Struct, array_like=True):
 class Landing(msgspec.Struct, omit_defaults=True):
     """Where a copy waits to be filled, as its QEMU says it and the sender's hears it."""
 
-    uri: str
+    host: str
+    port: int
     tls: bool = False
+    disk_port: int = 0
+
+    @property
+    def uri(self) -> str:
+        return f"tcp:{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,10 @@ class Source:
         out = self._outgoing[key] = _Outgoing(migration_id, way.wire, steer, began=self._clock.monotonic())
         complete = False
         try:
-            await self._domains.on(key, lambda d: self._begin(d, landing, way.receiver, limits))
+            await self._domains.on(key, lambda d: self._reach(d, landing, way.receiver, limits))
+            await self._mirrored(key, out, landing)
+            out.began = self._clock.monotonic()
+            await self._domains.on(key, lambda d: _begin(d, landing, limits))
             async for word in self._passes(key, out, limits, seen.me.guest):
                 complete = isinstance(word, str)
                 yield word
@@ -159,16 +168,23 @@ class Source:
             )
         return landing
 
-    def _begin(self, domain: Any, landing: Landing, receiver: str, limits: Limits) -> None:
-        monitor.set_capabilities(
-            domain, events=True, pause_before_switchover=True, auto_converge=limits.auto_converge
-        )
-        monitor.set_parameters(
-            domain, downtime_limit=_SMALLEST_LIMIT_MS, max_bandwidth=_bytes_a_second(limits.bandwidth_mbps)
-        )
-        if self._confidence is not None:
-            self._confidence.reach(domain, receiver)
-        monitor.execute(domain, "migrate", {"uri": landing.uri})
+    def _reach(self, domain: Any, landing: Landing, receiver: str, limits: Limits) -> None:
+        if bool(mirror.disk_of(domain)) is not bool(landing.disk_port):
+            raise _conflict(
+                "The two nodes do not agree on what the guest has.",
+                "Its disk is at one of them only.",
+                "storage-mismatch",
+            )
+        tls = {} if self._confidence is None else self._confidence.reach(domain, receiver)
+        if landing.disk_port:
+            speed = _bytes_a_second(limits.bandwidth_mbps)
+            mirror.begin(domain, landing.host, landing.disk_port, speed, **tls)
+
+    async def _mirrored(self, key: GuestKey, out: _Outgoing, landing: Landing) -> None:
+        """Wait until the disk, if there is one, only follows what the guest writes: memory is the faster of the two."""
+        while landing.disk_port and not await self._domains.on(key, mirror.is_through):
+            await self._news.wait(_name(key), _GLANCE_SECONDS)
+            self._still_mine(key, out)
 
     async def _passes(
         self, key: GuestKey, out: _Outgoing, limits: Limits, guest: Guest
@@ -306,6 +322,8 @@ class Source:
 
     async def _cancel(self, key: GuestKey) -> None:
         with suppress(Fault):  # it may be gone, and its copying with it
+            while not await self._domains.on(key, mirror.dropped):
+                await self._news.wait(_name(key), _GLANCE_SECONDS)
             now = await self._domains.on(key, monitor.migration)
             while now["status"] not in _OVER:
                 await self._domains.on(key, lambda domain: monitor.execute(domain, "migrate_cancel"))
@@ -361,11 +379,11 @@ class Destination:
     def _listen(self, connection: Any, text: str, sender: str) -> str:
         domain = connection.createXML(text, libvirt.VIR_DOMAIN_START_PAUSED)
         monitor.set_capabilities(domain, events=True, late_block_activate=True)
-        if self._confidence is not None:
-            self._confidence.listen(domain, sender)
+        tls = {} if self._confidence is None else self._confidence.listen(domain, sender)
+        disk_port = mirror.export(domain, self._address, **tls)
         monitor.execute(domain, "migrate-incoming", {"uri": f"tcp:{self._address}:0"})
         [where] = monitor.migration(domain)["socket-address"]
-        landing = Landing(f"tcp:{self._address}:{where['port']}", self._confidence is not None)
+        landing = Landing(self._address, int(where["port"]), self._confidence is not None, disk_port)
         return msgspec.json.encode(landing).decode()
 
     async def receive(self, key: GuestKey, state: bytes) -> str:
@@ -388,6 +406,7 @@ class Destination:
                         "QEMU took no whole image.", str(now.get("error-desc", "")), "image-broken"
                     )
                 await self._news.wait(_name(key), _GLANCE_SECONDS)
+        await self._domains.on(key, mirror.end_export)
         digest = _digest(state)
         await asyncio.gather(
             self._domains.keep_console(key, said.console),
@@ -414,14 +433,24 @@ class Destination:
         await self._domains.daemon.call(lambda c: c.defineXML(text))
 
 
+def _begin(domain: Any, landing: Landing, limits: Limits) -> None:
+    monitor.set_capabilities(
+        domain, events=True, pause_before_switchover=True, auto_converge=limits.auto_converge
+    )
+    monitor.set_parameters(
+        domain, downtime_limit=_SMALLEST_LIMIT_MS, max_bandwidth=_bytes_a_second(limits.bandwidth_mbps)
+    )
+    monitor.execute(domain, "migrate", {"uri": landing.uri})
+
+
 def _let_switch(domain: Any) -> None:
     monitor.set_parameters(domain, downtime_limit=_NO_LIMIT_MS)
 
 
 def _go_on(domain: Any) -> monitor.Json:
-    """How it stands; where QEMU holds before the switch, it goes on."""
+    """How it stands; where QEMU holds before the switch, it goes on once the disk is whole there."""
     now = monitor.migration(domain)
-    if now["status"] == "pre-switchover":
+    if now["status"] == "pre-switchover" and mirror.finished(domain):
         monitor.execute(domain, "migrate-continue", {"state": "pre-switchover"})
         now = monitor.migration(domain)
     return now

@@ -25,6 +25,18 @@ def execute(domain: Any, command: str, arguments: Json | None = None) -> Json:
     Raises:
         Fault: CONFLICT `monitor-refused`, with QEMU's words.
     """
+    answer: Json = ask(domain, command, arguments) or {}
+    return answer
+
+
+def execute_list(domain: Any, command: str) -> list[Json]:
+    """One command whose answer is a list."""
+    answer: list[Json] = ask(domain, command)
+    return answer
+
+
+def ask(domain: Any, command: str, arguments: Json | None = None) -> Any:
+    """One command of QEMU's monitor, whatever its answer is made of; see `execute`."""
     asked: Json = {"execute": command} | ({"arguments": arguments} if arguments else {})
     said = msgspec.json.decode(
         libvirt_qemu.qemuMonitorCommand(domain, msgspec.json.encode(asked).decode(), 0)
@@ -37,8 +49,7 @@ def execute(domain: Any, command: str, arguments: Json | None = None) -> Json:
             fix="Look at QEMU's log in /var/log/libvirt/qemu.",
             code="monitor-refused",
         )
-    answer: Json = said.get("return") or {}
-    return answer
+    return said.get("return")
 
 
 def migration(domain: Any) -> Json:
