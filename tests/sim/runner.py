@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import pickle
+import resource
 import select
 import signal
 import sys
@@ -16,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-LONGEST = 30  # seconds that a world may take of a real clock
+LONGEST = 30  # seconds of a processor that a world may take
+PATIENCE = 900  # seconds of a real clock: others may have the processors meanwhile
 
 
 @dataclass
@@ -79,6 +81,7 @@ def _child(seed: Any, run: Callable[[Any], Result]) -> tuple[int, int]:
     try:
         os.close(reading)
         gc.disable()
+        resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST + 5))
         began = time.process_time()
         try:
             result = run(seed)
@@ -97,12 +100,14 @@ def _ended(running: dict[int, tuple[int, Any, float]]) -> Iterator[Result]:
         pid, seed, _ = running.pop(reading)
         with os.fdopen(reading, "rb") as pipe:
             told = pipe.read()
-        os.waitpid(pid, 0)
-        yield pickle.loads(told) if told else Result(seed, ["the world's process died"])
+        _, status = os.waitpid(pid, 0)
+        over = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+        death = f"the world did not end in {LONGEST} s" if over else "the world's process died"
+        yield pickle.loads(told) if told else Result(seed, [death])
     for reading, (pid, seed, since) in list(running.items()):
-        if time.monotonic() - since > LONGEST:
+        if time.monotonic() - since > PATIENCE:
             del running[reading]
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             os.close(reading)
-            yield Result(seed, [f"the world did not end in {LONGEST} s"])
+            yield Result(seed, [f"the world did not end in {PATIENCE} s of a real clock"])
