@@ -27,7 +27,7 @@ imports: .venv/developed
 	$(BIN)/lint-imports
 
 unit: .venv/developed
-	$(BIN)/pytest -q tests/unit tests/style/test_house.py
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" tests/unit tests/style/test_house.py
 
 SEEDS ?= 2000
 FIRST ?= 0

@@ -13,11 +13,14 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+
+from mallee.kernel.db import Database
 
 _numbers = itertools.count()
 
@@ -81,6 +84,33 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     url = postgres_server.fresh()
     yield url
     postgres_server.drop(url)
+
+
+async def with_tables(url: str, metadata: sa.MetaData) -> Database:
+    """The empty database at `url`, opened with these tables: their DDL is made once and told in one piece.
+
+    It is Core's own DDL, and a fifth of the time of asking Core for each test.
+    """
+    engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        script = _ddl(metadata, engine.dialect.name)
+        if engine.dialect.name == "sqlite":
+            connection.connection.executescript(f"BEGIN; {script} COMMIT;")  # type: ignore[attr-defined]
+        else:
+            connection.exec_driver_sql(script)
+    engine.dispose()
+    return await Database.open(url, durable=False)
+
+
+@cache
+def _ddl(metadata: sa.MetaData, dialect: str) -> str:
+    told: list[str] = []
+    engine = sa.create_mock_engine(
+        {"sqlite": "sqlite://", "postgresql": "postgresql+psycopg://"}[dialect],
+        lambda statement, *_: told.append(f"{statement.compile(dialect=engine.dialect)};"),
+    )
+    metadata.create_all(engine, checkfirst=False)
+    return "\n".join(told)
 
 
 @pytest.fixture

@@ -134,8 +134,9 @@ class _Alone:
 def _upgrade_alone(
     connection: sa.Connection, metadata: sa.MetaData | None, migrations: str | None, head: str | None
 ) -> None:
-    if metadata is not None and (head is None or not sa.inspect(connection).get_table_names()):
-        metadata.create_all(connection)
+    empty = not sa.inspect(connection).get_table_names()
+    if metadata is not None and (head is None or empty):
+        metadata.create_all(connection, checkfirst=not empty)  # which asks for each table
         if head is not None:
             VERSION.create(connection)
             connection.execute(VERSION.insert(), {"version_num": head})

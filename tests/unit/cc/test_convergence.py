@@ -166,6 +166,7 @@ async def test_ends_that_cannot_be_written_are_not_believed(
     assert zone.phase("i-1") is Phase.TERMINATED
 
 
+@pytest.mark.slow
 async def test_tombstones_go_after_an_hour(zone: AZone) -> None:
     node = await zone.join("n1")
     await zone.run("i-1")

@@ -9,20 +9,21 @@ import pytest
 
 from mallee.clc.db.metadata import metadata
 from mallee.kernel.db import Database
+from tests.databases import with_tables
 from tests.unit.clc.as_a_client import Client
 from tests.unit.clc.pretend_cloud import PretendCloud
 
 
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
-    async with await Database.open(database_url, metadata=metadata, durable=False) as opened:
+    async with await with_tables(database_url, metadata) as opened:
         yield opened
 
 
 @pytest.fixture
 async def pretend(tmp_path: Path) -> AsyncIterator[PretendCloud]:
     url = f"sqlite:///{tmp_path}/clc.db"
-    async with await Database.open(url, metadata=metadata, durable=False) as opened:
+    async with await with_tables(url, metadata) as opened:
         yield await PretendCloud.make(opened, tmp_path)
 
 

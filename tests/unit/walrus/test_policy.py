@@ -313,6 +313,7 @@ _SAID = {
 }
 
 
+@pytest.mark.slow
 @given(
     statements=st.lists(_statements(), min_size=1, max_size=3),
     who=_callers,

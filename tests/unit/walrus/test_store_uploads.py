@@ -234,6 +234,7 @@ async def test_uploads_are_listed_by_key_and_then_by_time(store: Store) -> None:
     await Garbage(store.ground, grace=-1).one_pass()
 
 
+@pytest.mark.slow
 async def test_ten_thousand_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows only: the bytes of one part stand for all."""
     from mallee.walrus.db import contents, parts
