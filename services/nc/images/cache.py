@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from mallee.domain.boot_files import LARGEST_RAMDISK
 from mallee.domain.disk_image import HEAD_BYTES, Format, inspect
 from mallee.domain.guest import ImageFile
 from mallee.kernel.clock import Clock
@@ -26,7 +27,6 @@ from mallee.nc.images.tool import DiskTool
 
 TABLES: Final = 4 << 20  # bytes that a qcow2 file may have beside one in a thousand of its data
 RESERVE: Final = 16 << 20  # bytes of the disk that are left to others
-LARGEST_KERNEL: Final = 512 << 20  # bytes; also of a ramdisk
 _PART: Final = ".part"
 _log = structlog.get_logger()
 
@@ -110,8 +110,8 @@ class ImageCache:
         return True
 
     async def _make(self, file: ImageFile, ready: Path) -> None:
-        if not file.format and file.size > LARGEST_KERNEL:
-            raise _too_large(file, LARGEST_KERNEL, "a kernel or a ramdisk")
+        if not file.format and file.size > LARGEST_RAMDISK:
+            raise _too_large(file, LARGEST_RAMDISK, "a kernel or a ramdisk")
         if file.size > self._bound:
             raise _too_large(file, self._bound, "an image on this node")
         came = ready.with_name(ready.name + _PART)

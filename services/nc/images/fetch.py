@@ -16,7 +16,7 @@ from mallee.kernel.clock import Clock
 from mallee.kernel.errors import STORAGE_FULL, Fault, Kind
 from mallee.nc.images.objects import Objects
 
-TRIES: Final = 8  # in a row that bring nothing
+TRIES: Final = 12  # in a row that bring nothing: together longer than a restart of the store takes
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between them
 _log = structlog.get_logger()
 

@@ -36,6 +36,7 @@ from mallee.nc.drivers.libvirt.connection import Daemon
 from mallee.nc.drivers.libvirt.disks import Disks
 from mallee.nc.drivers.libvirt.domain import Identity, Shape
 from mallee.nc.drivers.libvirt.domains import DISK_FAILED, PANICKED, Domains, Seen, found
+from mallee.nc.drivers.libvirt.host import warn_if_shut_out
 from mallee.nc.drivers.libvirt.making import Making
 from mallee.nc.drivers.libvirt.migration import Destination, News, Source, Way
 from mallee.nc.drivers.libvirt.network import Network
@@ -105,6 +106,7 @@ class LibvirtDriver:
         """Connect; half a copy is dropped, copying that nobody follows ends, and what came here is kept."""
         await self._daemon.open()
         await self._domains.sweep()
+        await self._daemon.call(lambda c: warn_if_shut_out(str(c.getCapabilities()), self._host.folder))
         for seen in await self._domains.all():
             await self._capturing.sweep(seen.me.key)
             if seen.me.incoming and not seen.me.whole:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from lxml import etree
 
 from mallee.nc.config import NcConfig
 from mallee.nc.drivers.libvirt.domain import Shape
@@ -45,6 +46,38 @@ def daemon_version(uri: str) -> str:
     except libvirt.libvirtError as error:
         raise ValueError(str(error)) from error
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+def shut_out(capabilities: str, folder: Path) -> str:
+    """The folder on the way to guests' files that keeps QEMU's user out; '' when none does.
+
+    Args:
+        capabilities: the daemon's document; it says who QEMU is. https://libvirt.org/formatcaps.html
+        folder: of the guests; what is not there yet will be open.
+    """
+    root = etree.fromstring(capabilities.encode(), etree.XMLParser(resolve_entities=False, no_network=True))
+    labels = root.xpath("//secmodel[model='dac']/baselabel/text()")
+    numbers = [part.lstrip("+") for part in str(labels[0]).split(":")] if labels else []
+    if len(numbers) != 2 or not all(part.isdecimal() for part in numbers) or numbers[0] == "0":
+        return ""
+    user, group = (int(part) for part in numbers)
+    for each in reversed((folder, *folder.parents)):
+        if each.exists():
+            found = each.stat()
+            bit = 0o100 if found.st_uid == user else 0o010 if found.st_gid == group else 0o001
+            if not found.st_mode & bit:
+                return str(each)
+    return ""
+
+
+def warn_if_shut_out(capabilities: str, folder: Path) -> None:
+    """Say aloud that root disks in `folder` could not be opened; see `shut_out`."""
+    if closed := shut_out(capabilities, folder):
+        _log.warning(
+            "guests with a root disk cannot start here",
+            why=f"QEMU's user may not pass {closed}.",
+            fix="Let guest_folder in [nc] be a folder that it can reach, /var/lib/mallee/guests for example.",
+        )
 
 
 async def kvm_works(kernel: Path) -> bool:
