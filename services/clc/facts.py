@@ -24,6 +24,7 @@ from mallee.rpc import common_pb2
 _log = structlog.get_logger()
 _PAGE = 1000
 
+_SHUT_DOWN = {"", "guest-shut-down"}  # the causes of a guest that powered itself off
 _CAUSES = {"no-capacity": "Server.InsufficientInstanceCapacity"}
 
 
@@ -74,7 +75,7 @@ def _close_running(row: InstanceRow, fact: pb.InstanceFact, now_ms: int) -> Inst
             return _failed(row, _reason(fact), now_ms)
         # While a start is under way the old phase is still reported; only a cause tells an end from that.
         case common_pb2.PHASE_STOPPED if row.state == State.RUNNING or fact.cause.code:
-            return _ended_by_itself(row, now_ms)
+            return _ended_by_itself(row, fact, now_ms)
         case common_pb2.PHASE_TERMINATED if row.state == State.RUNNING:
             return wishes.terminate(row, now_ms, _reason(fact))
     return row
@@ -100,7 +101,10 @@ def _failed(row: InstanceRow, reason: Reason, now_ms: int) -> InstanceRow:
     )
 
 
-def _ended_by_itself(row: InstanceRow, now_ms: int) -> InstanceRow:
+def _ended_by_itself(row: InstanceRow, fact: pb.InstanceFact, now_ms: int) -> InstanceRow:
+    # A guest that broke, or whose host took it away, has not asked to be ended for good.
+    if fact.cause.code not in _SHUT_DOWN:
+        return wishes.stop(row, now_ms, reason=_reason(fact))
     if instances.decode(row.details).shutdown_behavior == "terminate":
         return wishes.terminate(row, now_ms, GUEST_SHUTDOWN)
     return wishes.stop(row, now_ms, reason=GUEST_SHUTDOWN)

@@ -149,6 +149,19 @@ async def test_a_guest_that_ends_itself(pretend: PretendCloud, behavior: str, en
     assert (await pretend.row(one)).state == ends
 
 
+@pytest.mark.parametrize("behavior", ["stop", "terminate"])
+async def test_a_guest_that_broke_is_off_and_the_reason_is_the_truth(
+    pretend: PretendCloud, behavior: str
+) -> None:
+    (one,) = await pretend.run(InstanceInitiatedShutdownBehavior=behavior)
+    await pretend.settle()
+    row = await pretend.row(one)
+    await pretend.facts.take([pretend.fact(row, common_pb2.PHASE_STOPPED, cause="guest-panicked")])
+    await pretend.settle()
+    row = await pretend.row(one)
+    assert (row.state, row.cause_code) == (State.STOPPED, "Server.InternalError")
+
+
 async def test_the_old_phase_of_a_start_is_not_an_end(pretend: PretendCloud) -> None:
     (one,) = await pretend.run()
     row = await pretend.row(one)
