@@ -46,7 +46,7 @@ lock: ## Pin every dependency anew, with hashes (needs uv)
 	uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra dev pyproject.toml -o packaging/requirements-dev.lock
 	uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra dev --extra bench pyproject.toml -o packaging/requirements-bench.lock
-	echo 'libvirt-python>=9.0' | uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 - -o packaging/requirements-libvirt.lock
+	printf 'libvirt-python>=9.0\npillow>=12\n' | uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 - -o packaging/requirements-libvirt.lock
 
 wheelhouse: .venv/installed ## Fill build/wheelhouse, from which `docker-compose build` installs
 	@rm -rf build/wheelhouse && mkdir -p build/wheelhouse
