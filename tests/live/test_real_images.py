@@ -81,6 +81,14 @@ def test_a_disk_from_the_store_boots_stops_moves_into_an_image_and_goes(cloud: R
     cloud.until(lambda: homes(cloud) == set(), "nothing is left of them")
 
 
+def test_a_guest_that_panics_is_off_and_says_so(cloud: RealCloud) -> None:
+    instance = launched(cloud, registered(cloud, "panicking", boot_sector.disk(boot_sector.PANIC)))
+    cloud.until(lambda: cloud.state(instance) == "stopped", "the guest is off")
+    assert "panicked" in cloud.describe(instance)["StateReason"]["Message"]
+    cloud.ec2.terminate_instances(InstanceIds=[instance])
+    cloud.until(lambda: homes(cloud) == set(), "nothing is left of it")
+
+
 def test_an_object_that_was_written_over_is_said_to_be_why(cloud: RealCloud) -> None:
     image = registered(cloud, "changing", boot_sector.disk())
     cloud.s3.put_object(Bucket=BUCKET, Key="changing.raw", Body=boot_sector.disk(size=2 << 20))

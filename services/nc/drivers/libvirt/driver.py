@@ -180,7 +180,11 @@ class LibvirtDriver:
         moments.append(self._moment("customise"))
         await self._domains.on(key, lambda domain: domain.create())
         moments.append(self._moment("boot"))
-        if (seen := await self._domains.need(key)).phase is not Phase.RUNNING:
+        seen = await self._domains.need(key)
+        if seen.phase is Phase.STOPPED:
+            # It has run and ended already: told again, for who listens only when a start is over.
+            self._ended.put_nowait((seen.domain.name(), libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN))
+        elif seen.phase is not Phase.RUNNING:
             raise _conflict(f"{key.instance_id} did not start.", f"It is {seen.phase}.", "not-started")
         moments.append(self._moment("verify"))
         return moments
