@@ -37,6 +37,21 @@ def test_the_budget_decides_and_a_standstill_ends_it(left: tuple[int, ...], reas
     assert pre_copy.within(Limits())(MEMORY, rounds(*left)) == reason
 
 
+@pytest.mark.parametrize(
+    ("left", "reason"),
+    [
+        ((9_000,), ""),  # it would fit, and a round more is cheap
+        ((9_000, 4_000), ""),
+        ((9_000, 4_000, 400), "fits-budget"),  # 13 ms
+        ((9_000, 8_000), "fits-budget"),  # it does not get better
+        ((50_000,), ""),
+        ((60_000, 59_000, 58_000), "no-progress"),
+    ],
+)
+def test_a_stop_is_made_shorter_while_that_is_cheap(left: tuple[int, ...], reason: str) -> None:
+    assert pre_copy.keen(Limits())(MEMORY, rounds(*left)) == reason
+
+
 def test_limits_end_it() -> None:
     assert pre_copy.within(Limits(max_rounds=2))(MEMORY, rounds(90_000, 40_000)) == "max-rounds"
     assert pre_copy.within(Limits(max_factor=1.5))(MEMORY, rounds(90_000, 40_000)) == "max-factor"

@@ -188,6 +188,12 @@ def _identity_element(me: Identity, tag: str) -> Element:
     return element
 
 
+def machine_of(capabilities: str) -> str:
+    """The full name of the machine that libvirt describes."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True)
+    return str(etree.fromstring(capabilities, parser).findtext("machine", ""))
+
+
 def identity_document(me: Identity) -> str:
     """The metadata element alone, as libvirt wants it for a domain that lives: it adds the namespace."""
     return tostring(_identity_element(me, "guest"), encoding="unicode")

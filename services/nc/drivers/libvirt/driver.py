@@ -34,7 +34,7 @@ from mallee.nc.drivers.libvirt.capture import Capturing
 from mallee.nc.drivers.libvirt.confidence import Confidence
 from mallee.nc.drivers.libvirt.connection import Daemon
 from mallee.nc.drivers.libvirt.disks import Disks
-from mallee.nc.drivers.libvirt.domain import Identity, Shape
+from mallee.nc.drivers.libvirt.domain import Identity, Shape, machine_of
 from mallee.nc.drivers.libvirt.domains import DISK_FAILED, PANICKED, Domains, Seen, found
 from mallee.nc.drivers.libvirt.host import warn_if_shut_out
 from mallee.nc.drivers.libvirt.making import Making
@@ -124,11 +124,14 @@ class LibvirtDriver:
         await self._daemon.close()
 
     async def capabilities(self) -> Capabilities:
-        model, mib, cpus = await self._daemon.call(lambda c: c.getInfo()[:3])
-        _ = model  # of the processor; what guests see is the shape's
+        _, mib, cpus = await self._daemon.call(lambda c: c.getInfo()[:3])
         capacity = Resources(self._host.vcpus or cpus, max(0, mib - _OVERHEAD_MIB))
         shape = self._host.shape
-        return Capabilities(shape.accelerator, shape.cpu_model, capacity, guards=self._network.guards)
+        # A guest moves to where it finds the same board too: `q35` is another one with every QEMU.
+        known = (None, "x86_64", shape.machine, shape.accelerator)
+        board = await self._daemon.call(lambda c: machine_of(c.getDomainCapabilities(*known)))
+        model = f"{shape.cpu_model} on {board}"
+        return Capabilities(shape.accelerator, model, capacity, guards=self._network.guards)
 
     async def inventory(self) -> Sequence[Found]:
         return [found(seen) for seen in await self._domains.all()]

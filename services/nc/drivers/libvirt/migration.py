@@ -33,6 +33,7 @@ _GLANCE_SECONDS: Final = 0.2  # between looks at what an operator steers
 _SMALLEST_LIMIT_MS: Final = 1
 _NO_LIMIT_MS: Final = 2_000_000  # QEMU's own most
 _COMPLETION_SECONDS: Final = 30.0
+_ANNOUNCED: Final = {"initial": 20, "max": 500, "rounds": 5, "step": 100}  # milliseconds
 _SWITCHING: Final = {"pre-switchover", "device"}
 _OVER: Final = {"completed", "failed", "cancelled", ""}
 
@@ -54,6 +55,7 @@ class Landing(msgspec.Struct, omit_defaults=True):
     port: int
     tls: bool = False
     disk_port: int = 0
+    qemu: tuple[int, int] = (0, 0)
 
     @property
     def uri(self) -> str:
@@ -175,6 +177,12 @@ class Source:
                 "Its disk is at one of them only.",
                 "storage-mismatch",
             )
+        if landing.qemu < (mine := monitor.version(domain)):
+            raise _conflict(
+                "The destination's QEMU is older than the guest's.",
+                f"It is {landing.qemu[0]}.{landing.qemu[1]}, the guest's {mine[0]}.{mine[1]}; guests move to newer ones.",
+                "older-hypervisor",
+            )
         tls = {} if self._confidence is None else self._confidence.reach(domain, receiver)
         if landing.disk_port:
             speed = _bytes_a_second(limits.bandwidth_mbps)
@@ -190,7 +198,7 @@ class Source:
         self, key: GuestKey, out: _Outgoing, limits: Limits, guest: Guest
     ) -> AsyncGenerator[Round | str, None]:
         total = guest.resources.memory_mib * 256
-        stop = pre_copy.within(limits)
+        stop = pre_copy.keen(limits)
         while True:
             await self._news.wait(_name(key), _GLANCE_SECONDS)
             await self._steer(key, out, limits)
@@ -383,7 +391,8 @@ class Destination:
         disk_port = mirror.export(domain, self._address, **tls)
         monitor.execute(domain, "migrate-incoming", {"uri": f"tcp:{self._address}:0"})
         [where] = monitor.migration(domain)["socket-address"]
-        landing = Landing(self._address, int(where["port"]), self._confidence is not None, disk_port)
+        encrypted = self._confidence is not None
+        landing = Landing(self._address, int(where["port"]), encrypted, disk_port, monitor.version(domain))
         return msgspec.json.encode(landing).decode()
 
     async def receive(self, key: GuestKey, state: bytes) -> str:
@@ -424,7 +433,7 @@ class Destination:
                 "not-whole",
             )
         me = await self._domains.remember(seen, incoming="", whole="")
-        await self._domains.on(key, _resume)
+        await self._domains.on(key, _wake)
         await self.keep(Seen(seen.domain, me, Phase.RUNNING))
 
     async def keep(self, seen: Seen) -> None:
@@ -459,6 +468,13 @@ def _go_on(domain: Any) -> monitor.Json:
 def _resume(domain: Any) -> None:
     if monitor.is_paused(domain):
         domain.resume()
+
+
+def _wake(domain: Any) -> None:
+    _resume(domain)
+    # QEMU has announced the guest's address when its memory was whole, and nobody may have listened: it was not
+    # the guest yet. A guest that can is asked to say itself where it is, by gratuitous ARP.
+    monitor.execute(domain, "announce-self", _ANNOUNCED)
 
 
 def _run_if_switched(domain: Any) -> None:

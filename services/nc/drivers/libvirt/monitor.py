@@ -77,5 +77,11 @@ def _dashed(words: dict[str, int | str]) -> Json:
     return {name.replace("_", "-"): value for name, value in words.items()}
 
 
+def version(domain: Any) -> tuple[int, int]:
+    """Of the QEMU that a domain lives in."""
+    said = execute(domain, "query-version")["qemu"]
+    return said["major"], said["minor"]
+
+
 def is_paused(domain: Any) -> bool:
     return bool(domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED)
