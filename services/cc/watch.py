@@ -17,6 +17,9 @@ from mallee.domain.guest import Cause, Moment, Phase, Resources
 
 CHUNK = 1000  # facts of one message
 COALESCE = 0.025  # seconds that changes are gathered for: a guest that starts at once is one fact, not two
+DISK_FAILED = (
+    "disk-failed"  # the cause of a guest that stands still: no node is lost, and yet it answers nobody
+)
 ZONE_PAUSE = 0.5  # seconds between two summaries
 
 
@@ -29,7 +32,7 @@ class Fact:
     generation: int
     host_id: str
     phase: Phase
-    reachable: bool
+    reachable: bool  # that it can answer: its node is not lost, and it waits for no disk
     cause: Cause | None
     moments: tuple[Moment, ...]
     reboots: int
@@ -136,7 +139,7 @@ class Watch:
             row.generation,
             f"h-{row.host}" if held else "",
             phase,
-            host is None or not host.lost,
+            (host is None or not host.lost) and not (cause is not None and cause.code == DISK_FAILED),
             cause,
             live.moments if live else (),
             live.reboots if live else 0,

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from mallee.cc.convergence import GuestFact
 from mallee.cc.watch import CHUNK, News
-from mallee.domain.guest import Phase, Power, Resources
+from mallee.domain.guest import Cause, Phase, Power, Resources
 from mallee.kernel.errors import Fault, Kind
 from tests.unit.cc.a_zone import AZone
 
@@ -176,3 +177,15 @@ async def test_a_restart_is_no_news_of_what_goes_on(zone: AZone) -> None:
     await zone.run("i-2")
     assert [fact.instance_id for fact in (await listener.facts()).facts] == ["i-2"]
     await listener.close()
+
+
+async def test_a_guest_that_stands_still_for_its_disk_does_not_answer(zone: AZone) -> None:
+    await zone.join("n1")
+    await zone.run("i-1")
+    waits = Cause("disk-failed", "The node's disk may be full.")
+    for phase, cause, answers in ((Phase.PAUSED, waits, False), (Phase.RUNNING, None, True)):
+        fact = GuestFact("i-1", 1, 1, phase, Resources(1, 1024), cause)
+        await zone.cc.convergence.learn(0, [fact])
+        seen = zone.cc.watch.fact("i-1")
+        assert seen is not None
+        assert (seen.phase, seen.reachable, seen.cause) == (phase, answers, cause)
