@@ -36,6 +36,9 @@ class FileSystem(Protocol):
     def fsync(self, descriptor: int) -> None:
         """What was written is durable. After a failure it must be written anew, never synced again."""
 
+    def let_go(self, descriptor: int) -> None:
+        """What is synced need not stay in memory."""
+
     def close(self, descriptor: int) -> None: ...
 
     def rename(self, old: Path, new: Path) -> None:
@@ -77,6 +80,9 @@ class RealFiles:
 
     def fsync(self, descriptor: int) -> None:
         os.fsync(descriptor)
+
+    def let_go(self, descriptor: int) -> None:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self, descriptor: int) -> None:
         os.close(descriptor)

@@ -20,7 +20,7 @@ from mallee.walrus.api.headers import (
 )
 from mallee.walrus.api.settings.encryption import encrypts_by_default
 from mallee.walrus.api.settings.lifecycle_rules import aborting, expiration
-from mallee.walrus.api.writes import DEFAULT_CHECKSUM, NEW, new_object, states_checksum, take
+from mallee.walrus.api.writes import DEFAULT_CHECKSUM, NEW, new_object, states_checksum
 from mallee.walrus.errors import S3Error
 from mallee.walrus.front.call import Call, Result
 from mallee.walrus.store import Claim, Encryption, Part, Upload
@@ -99,7 +99,7 @@ async def upload_part(call: Call, req: Req) -> Result:
         call.body.also(upload.checksum_algorithm or DEFAULT_CHECKSUM)
     bytes_in = await call.store.begin(call.body.length, encryption=keeping)
     try:
-        await take(call.body, bytes_in)
+        await call.body.pour(bytes_in)
         part: Part = await call.store.put_part(
             upload, number, bytes_in, etag=call.body.md5.hex(), checksums=dict(call.body.checksums)
         )

@@ -25,10 +25,9 @@ from mallee.walrus.api.settings.encryption import encrypts_by_default
 from mallee.walrus.api.settings.lifecycle_rules import expiration
 from mallee.walrus.api.settings.locks import LOCKING, new_lock
 from mallee.walrus.errors import S3Error
-from mallee.walrus.front.body import Body
 from mallee.walrus.front.call import Call, Result
 from mallee.walrus.front.digests import HEADERS
-from mallee.walrus.store import Bucket, NewObject, Writing
+from mallee.walrus.store import Bucket, NewObject
 
 GRANTS: Final = ("ACL", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP")
 NEW: Final = (*KEPT, *GRANTS, *CUSTOMER_KEY, *LOCKING, "ServerSideEncryption", "StorageClass", "Tagging")
@@ -97,7 +96,7 @@ async def put_object(call: Call, req: Req) -> Result:
     checking = (call.bucket, call.key, conditions) if conditions else None
     bytes_in = await call.store.begin(call.body.length, encryption=keeping, checking=checking)
     try:
-        await take(call.body, bytes_in)
+        await call.body.pour(bytes_in)
         version = await call.store.commit(call.bucket, call.key, bytes_in, _hashed(call, new), conditions)
     finally:
         await bytes_in.discard()
@@ -109,16 +108,6 @@ async def put_object(call: Call, req: Req) -> Result:
     }
     ends = expiration(call.home, version)
     return answer | {"Expiration": ends} if ends else answer
-
-
-async def take(body: Body, bytes_in: Writing) -> None:
-    """Write what comes, to its verified end. Raises S3Error, Disconnected, Fault."""
-    whole = body.at_once()
-    if whole is not None:
-        await bytes_in.write(whole)
-        return
-    async for block in body:
-        await bytes_in.write(block)
 
 
 def states_checksum(call: Call) -> bool:

@@ -7,7 +7,7 @@ hashes of a large body are made beside the loop, while the reader of the block d
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
@@ -50,6 +50,13 @@ class Source(Protocol):
 
     def at_once(self) -> bytes | None:
         """All of them, if they are here already; `blocks` has nothing more to give then."""
+
+
+class Sink(Protocol):
+    """Where a body goes."""
+
+    async def write(self, block: Block, also: Callable[[Block], None] | None = None, /) -> None:
+        """Write a block, and call `also` with it, once, in whatever thread."""
 
 
 class Body:
@@ -163,6 +170,34 @@ class Body:
                 InvalidRequest, InvalidChunkSizeError, MalformedTrailerError, RequestTimeout.
             Disconnected: the client went away.
         """
+        async for piece in self._pieces():
+            if len(piece) < _HASHED_ASIDE or self._hashing is None:
+                self._update(piece)
+            else:
+                await self._hashing.run(self._update, piece)
+            yield piece
+
+    async def pour(self, into: Sink) -> None:
+        """Write all of it, verified at the end. Large blocks are hashed where they are written.
+
+        One thread that does both finds the block in its own cache the second time, and is woken once.
+
+        Raises:
+            S3Error, Disconnected: as the iterator; and what `into` raises.
+        """
+        whole = self.at_once()
+        if whole is not None:
+            await into.write(whole)
+            return
+        async for piece in self._pieces():
+            if len(piece) < _HASHED_ASIDE:
+                self._update(piece)
+                await into.write(piece)
+            else:
+                await into.write(piece, self._update)
+
+    async def _pieces(self) -> AsyncIterator[Block]:
+        """Decoded blocks, which whoever asks for them counts into the digests before he asks for the next."""
         assert self._digests is None, "a body is read once"
         self._begin()
         came = 0
@@ -171,15 +206,7 @@ class Body:
                 came += len(piece)
                 if self.length is not None and came > self.length:
                     raise S3Error("IncompleteBody", "The body is longer than the request says.")
-                if len(piece) < _HASHED_ASIDE or self._hashing is None:
-                    self._update(piece)
-                    yield piece
-                    continue
-                beside = self._hashing.begin(self._update, piece)
-                try:
-                    yield piece
-                finally:
-                    await self._hashing.finish(beside)  # the memory of the piece is used again after this
+                yield piece
         self._verify(came)
         self._done = True
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 from awscrt.checksums import crc32c
@@ -61,9 +62,11 @@ class Arrival:
         crcs = crc32c(held).to_bytes(SUM) if held else b""
         return ContentRow(self.name, 1, self.size, len(held), crcs, self.crypt, None, held)
 
-    async def write(self, block: Bytes) -> None:
+    async def write(self, block: Bytes, also: Callable[[Bytes], None] | None = None, /) -> None:
+        """Take a block; `also` is called with it where the block is written, before this returns."""
         self.size += len(block)
-        await self._store(block if self._sealer is None else self._sealer.add(block))
+        before = None if also is None else partial(also, block)
+        await self._store(block if self._sealer is None else self._sealer.add(block), before)
 
     async def finish(self, *, inline: bool = True) -> ContentRow:
         """The content, durable but for its row. Raises Fault UNAVAILABLE."""
@@ -113,15 +116,17 @@ class Arrival:
         finally:
             self._ground.written.discard(self.name)
 
-    async def _store(self, data: Bytes) -> None:
+    async def _store(self, data: Bytes, before: Callable[[], None] | None = None) -> None:
         if self._incoming is None and len(self._held) + len(data) <= self._ground.inline:
+            if before is not None:
+                before()
             self._held += data
             return
         if self._incoming is None:
             await self._begin_blob()
         assert self._incoming is not None
-        if data:
-            await self._incoming.write(data)
+        if data or before is not None:
+            await self._incoming.write(data, before)
 
     async def _begin_blob(self) -> None:
         self._ground.written.add(self.name)

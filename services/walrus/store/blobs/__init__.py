@@ -6,7 +6,7 @@ Each MiB of what lies there has a CRC-32C, which the database keeps.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from awscrt.checksums import crc32c
@@ -32,8 +32,8 @@ class Blob(NamedTuple):
 class Incoming(Protocol):
     """A blob that is being written; nobody sees it before `finish`."""
 
-    async def write(self, data: Bytes) -> None:
-        """Raises Fault UNAVAILABLE."""
+    async def write(self, data: Bytes, before: Callable[[], None] | None = None) -> None:
+        """Append; `before` is called first, in the thread that writes. Raises Fault UNAVAILABLE."""
 
     async def finish(self) -> Blob:
         """The whole blob, durable under its name. Raises Fault UNAVAILABLE; then `discard` it."""

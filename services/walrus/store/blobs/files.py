@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from os import dup
 from pathlib import Path
@@ -185,9 +185,9 @@ class FileIncoming:
         self._unflushed = 0
         self._flushing: asyncio.Future[None] | None = None
 
-    async def write(self, data: Bytes) -> None:
+    async def write(self, data: Bytes, before: Callable[[], None] | None = None) -> None:
         try:
-            await self._place.run(self._write, data)
+            await self._place.run(self._write, data, before)
             self._unflushed += len(data)
             if self._unflushed >= self._place.flush_every:
                 await self._flushed()
@@ -225,7 +225,9 @@ class FileIncoming:
         assert self._descriptor is not None
         self._place.files.fsync(self._descriptor)
 
-    def _write(self, data: Bytes) -> None:
+    def _write(self, data: Bytes, before: Callable[[], None] | None = None) -> None:
+        if before is not None:
+            before()
         if self._descriptor is None:
             self._begun = True
             self._descriptor = self._place.files.create(self._path)
@@ -237,6 +239,10 @@ class FileIncoming:
             self._write(b"")
         assert self._descriptor is not None
         self._place.files.fsync(self._descriptor)
+        if self._sums.size >= self._place.flush_every:
+            # What is so large would push out what others read; and memory that was just written is cheaper to
+            # write again than memory that a hypervisor has to find first.
+            self._place.files.let_go(self._descriptor)
         self._close()
 
     def _close(self) -> None:

@@ -58,7 +58,7 @@ class OtherS3:
         from minio import Minio
 
         self.place = place
-        self._threads = Threads(_THREADS, "s3")
+        self.threads = Threads(_THREADS, "s3")
         self.client: Minio = Minio(
             place.endpoint,
             access_key=place.access_key,
@@ -111,7 +111,7 @@ class OtherS3:
             yield [bytes.fromhex(name) for name in found]
 
     async def close(self) -> None:
-        self._threads.close()
+        self.threads.close()
 
     def object(self, name: bytes, number: int) -> str:
         """A blob's object by its number; they sort in order."""
@@ -120,7 +120,7 @@ class OtherS3:
     async def run(self, doing: str, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Call the client in a thread. Raises Fault UNAVAILABLE, Missing."""
         try:
-            return await self._threads.run(_translated, doing, work, *arguments)
+            return await self.threads.run(_translated, doing, work, *arguments)
         except OSError as error:
             raise _unavailable(doing, error, full=False) from error
 
@@ -187,7 +187,9 @@ class S3Incoming:
         self._held = bytearray()
         self._sent = 0
 
-    async def write(self, data: Bytes) -> None:
+    async def write(self, data: Bytes, before: Callable[[], None] | None = None) -> None:
+        if before is not None:
+            await self._place.threads.run(before)
         self._sums.add(data)
         view = memoryview(data)
         while view:
