@@ -13,6 +13,7 @@ from typing import Any
 
 from mallee.aws.errors import UnauthorizedOperation
 from mallee.cc.convergence import Convergence, ended
+from mallee.cc.db import epochs
 from mallee.cc.journal import Book, Journal
 from mallee.cc.ledger import Ledger
 from mallee.cc.migration import live
@@ -20,11 +21,11 @@ from mallee.cc.migration.desk import Desk
 from mallee.cc.nodes import Nodes
 from mallee.cc.placing import Placing
 from mallee.cc.scheduler.inventory import Inventory
-from mallee.clc import facts, wishes
+from mallee.clc import facts, keys, wishes
 from mallee.clc.api.ec2.instances import launch_rows, power
 from mallee.clc.call import Call
 from mallee.clc.clusters import ClusterClient
-from mallee.clc.db import addresses, instances, interfaces, tags
+from mallee.clc.db import addresses, instances, interfaces, node_tokens, tags, tokens
 from mallee.clc.instance import State
 from mallee.kernel.db.sqlite import Sqlite
 from mallee.kernel.saga.engine import Engine
@@ -33,6 +34,9 @@ from mallee.nc.db.fakes import FakeStore
 from mallee.nc.db.tombstones import Graveyard
 from mallee.nc.lease import Lease
 from mallee.nc.migration import Migrations
+from mallee.walrus.store import versioning
+from mallee.walrus.store.blobs.files import FileIncoming
+from tests.sim.loop import LIFE
 from tests.sim.runner import Result, each
 from tests.sim.story import simulate
 
@@ -45,6 +49,7 @@ def mutant(plant: Plant) -> Plant:
     return plant
 
 
+SETTLED = 3.0  # seconds from the beginning after which each zone has one controller
 PATIENCE = 500  # seeds within which each must be found
 
 
@@ -386,6 +391,79 @@ def odd_input_is_a_mistake_of_ours() -> None:
 
     put(instances, "mine", mine)
     put(power.instances, "mine", mine)
+
+
+# Two controllers.
+
+
+@mutant
+def the_old_controller_is_not_fenced() -> None:
+    """Whoever was the zone's controller goes on as if nobody had taken it over; but at the very beginning."""
+
+    def lenient(real: Any) -> Any:
+        def check(tx: Any, zone: str, epoch: int) -> None:
+            if asyncio.get_running_loop().time() < SETTLED:
+                real(tx, zone, epoch)
+
+        return check
+
+    for name in ("hold", "check"):
+        put(epochs, name, lenient(getattr(epochs, name)))
+
+
+@mutant
+def a_token_is_known_to_one_controller() -> None:
+    """It is kept by the process that used it, and not beside the work."""
+    kept: dict[tuple[str, Any], Any] = {}
+    put(tokens, "find", lambda _, key: kept.get((LIFE.get().name, key)))
+
+    def remember(_tx: Any, key: Any, answered: Any, *, expires_ms: int) -> None:
+        _ = expires_ms
+        kept[LIFE.get().name, key] = answered
+
+    put(tokens, "remember", remember)
+
+
+@mutant
+def keys_are_remembered_for_ever() -> None:
+    """What another cloud controller has taken away is good here."""
+    put(keys, "KEPT_SECONDS", 1e9)
+
+
+@mutant
+def a_spent_token_takes_machines_in() -> None:
+    put(node_tokens, "spend", lambda *_: None)
+
+
+# The object store.
+
+
+@mutant
+def a_put_is_answered_before_its_commit() -> None:
+    real = Sqlite._run
+
+    async def run(self: Any, group: Any, ran: Any) -> None:
+        await real(self, group, ran)
+        if "walrus" in str(self.url.database):
+            self._answer(ran)
+            ran.clear()
+
+    put(Sqlite, "_run", run)
+
+
+@mutant
+def bytes_are_named_before_they_are_synced() -> None:
+    put(FileIncoming, "_sync", FileIncoming._close)
+
+
+@mutant
+def conditions_are_not_looked_at() -> None:
+    put(versioning, "admit", lambda *_, **__: None)
+
+
+@mutant
+def what_is_deleted_stays() -> None:
+    put(versioning, "delete", lambda change, _key, *_: versioning.Deleted())
 
 
 # The disk.

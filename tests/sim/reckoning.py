@@ -56,26 +56,33 @@ async def keys_are_as_promised(admin: User) -> None:
 
 async def descriptions_are_as_promised(user: User) -> None:
     """What was acknowledged of one user's instances, groups and images."""
-    answer = await insist(user.client, "DescribeInstances")
+    promises = user.promises
+    described = {each: value for each, value in promises.described.items() if each[0] in user.mine}
+    if described:
+        answer = await _granted(user, "DescribeInstances")
+        found = {each["InstanceId"]: each for one in answer["Reservations"] for each in one["Instances"]}
+        for (name, attribute), value in described.items():
+            seen = found.get(name)
+            if value is None or seen is None or seen["State"]["Name"] in {"shutting-down", "terminated"}:
+                continue
+            if (now := await _attribute(user, seen, attribute)) != value:
+                user.watch.broken("I12", f"{attribute} of {name} was set to {value!r} and is {now!r}")
+    if rules := [rule for rule, who in promises.rules.items() if who == user.name]:
+        answer = await _granted(user, "DescribeSecurityGroupRules")
+        let_in = {(each["GroupId"], each.get("CidrIpv4")) for each in answer["SecurityGroupRules"]}
+        for rule in rules:
+            if rule not in let_in:
+                user.watch.broken("I12", f"{user.name} let {rule} in, and it is shut out")
+    if images := [image for image, who in promises.images.items() if who == user.name]:
+        answer = await _granted(user, "DescribeImages", Owners=["self"], IncludeDisabled=True)
+        for image in sorted(set(images) - {each["ImageId"] for each in answer["Images"]}):
+            user.watch.broken("I12", f"{image} was made and is not there")
+
+
+async def _granted(user: User, operation: str, **parameters: Any) -> dict[str, Any]:
+    answer = await insist(user.client, operation, **parameters)
     assert isinstance(answer, dict), answer
-    found = {each["InstanceId"]: each for one in answer["Reservations"] for each in one["Instances"]}
-    for (name, attribute), value in user.promises.described.items():
-        seen = found.get(name)
-        if value is None or seen is None or seen["State"]["Name"] in {"shutting-down", "terminated"}:
-            continue
-        if (now := await _attribute(user, seen, attribute)) != value:
-            user.watch.broken("I12", f"{attribute} of {name} was set to {value!r} and is {now!r}")
-    rules = await insist(user.client, "DescribeSecurityGroupRules")
-    assert isinstance(rules, dict), rules
-    let_in = {(each["GroupId"], each.get("CidrIpv4")) for each in rules["SecurityGroupRules"]}
-    for rule, who in user.promises.rules.items():
-        if who == user.name and rule not in let_in:
-            user.watch.broken("I12", f"{user.name} let {rule} in, and it is shut out")
-    mine = [image for image, who in user.promises.images.items() if who == user.name]
-    seen = await insist(user.client, "DescribeImages", Owners=["self"], IncludeDisabled=True)
-    assert isinstance(seen, dict), seen
-    for image in set(mine) - {each["ImageId"] for each in seen["Images"]}:
-        user.watch.broken("I12", f"{image} was made and is not there")
+    return answer
 
 
 async def _attribute(user: User, seen: dict[str, Any], attribute: str) -> Any:
@@ -87,10 +94,9 @@ async def _attribute(user: User, seen: dict[str, Any], attribute: str) -> Any:
         case "instanceType":
             return seen["InstanceType"]
         case _:
-            answer = await insist(
-                user.client, "DescribeInstanceAttribute", InstanceId=seen["InstanceId"], Attribute=attribute
+            answer = await _granted(
+                user, "DescribeInstanceAttribute", InstanceId=seen["InstanceId"], Attribute=attribute
             )
-            assert isinstance(answer, dict), answer
             told = answer[attribute[0].upper() + attribute[1:]].get("Value")
             return b64decode(told) if attribute == "userData" and told else told
 

@@ -53,7 +53,7 @@ class Schedule:
             shape,
             clcs=chance.choice([1, 2]),
             standby=chance.random() < 0.25,
-            store=chance.random() < 0.2,
+            store=chance.random() < 0.15,
         )
         return cls(seed, shape, users, deeds, store_users=chance.choice([1, 2, 3]) if shape.store else 0)
 
