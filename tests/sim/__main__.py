@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from tests.sim import everywhere
+from tests.sim.crowds import crowd
 from tests.sim.mutants import MUTANTS, PATIENCE, lifetime
 from tests.sim.runner import Result, each, warm_up
 from tests.sim.story import migrate_and_migrate, simulate
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--hashes", action="store_true", help="print the hash of each trace")
     parser.add_argument("--migrations", type=int, help="worlds that only migrate, until so many have ended")
     parser.add_argument("--mutants", nargs="*", help="how many seeds each planted fault lives")
+    parser.add_argument("--crowds", action="store_true", help="more launches at once than there is room for")
     parser.add_argument("--everywhere", nargs="*", help="death at every point of these works, or of all")
     asked = parser.parse_args()
     if asked.seed is not None:
@@ -38,6 +40,8 @@ def main() -> int:
         return _mutants(asked.mutants or list(MUTANTS), asked.jobs)
     if asked.everywhere is not None:
         return _everywhere(asked)
+    if asked.crowds:
+        return _many(seeds, crowd, asked)
     if asked.migrations:
         return _many(seeds, migrate_and_migrate, asked, enough=asked.migrations)
     return _many(seeds, simulate, asked)

@@ -3,8 +3,9 @@
 Numbers are those of `docs/reliability.md`. Everything is read where it lies - the guests themselves, the rows
 of each database - or asked over the public API; what a service believes of another is believed here by nobody.
 
-Not checked because what they speak of is not built: I8 and I15 (volumes, snapshots), I14 (the object store in
-the simulation), I20 (usage records), I21 (Auto Scaling). I17 is a property test of policies, where those are.
+I14 and what else the object store promises is in `store_history.py`, what was promised beside instances in
+`reckoning.py`. Not checked because what they speak of is not built: I8 and I15 (volumes, snapshots), I20 (usage
+records), I21 (Auto Scaling). I17 is a property test of policies, where those are.
 """
 
 from __future__ import annotations

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 from mallee.clc.app import tables
 from tests.sim import tenants, upkeep, users, workload
 from tests.sim.deeds import DEEDS
+from tests.sim.test_simulation import simulated
 
 # What the simulation does not send, and why. A word may end with *: a family.
 NOT_SENT: dict[str, str] = {}
@@ -56,3 +59,9 @@ def test_races_that_are_told_of_are_there():
         *("migrate_twice_at_once", "end_it_while_it_migrates", "drain_a_node_that_dies"),
         *("a_user_with_a_key", "an_account", "a_machine_joins", "an_image_of_mine", "page_by_page"),
     }
+
+
+@pytest.mark.timeout(600)
+def test_a_crowd_is_granted_what_there_is_room_for():
+    """Three times as many launches at once, at both cloud controllers: not one more, and not one less."""
+    assert " 0 with violations" in simulated("--crowds", "--seeds", "0..15")
