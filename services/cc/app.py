@@ -87,7 +87,7 @@ class ClusterController:
         self._channels: dict[tuple[str, str], Channel] = {}
         self.ledger = Ledger(db, config.zone, policy(config.policy), clock)
         self.placing = Placing(self.ledger, config.claim_seconds, words.has_root_disk)
-        self.nodes = Nodes(self.ledger, config, self._touch, words.description)
+        self.nodes = Nodes(self.ledger, config, words.description)
         self.desk = Desk(
             self.ledger,
             self.nodes,

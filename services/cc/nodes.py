@@ -15,13 +15,13 @@ from typing import NamedTuple
 import structlog
 
 from mallee.cc.config import CcConfig
-from mallee.cc.convergence import Convergence, GuestFact, Order, order_of
+from mallee.cc.convergence import Convergence, GuestFact, Order, order_of, rest_of
 from mallee.cc.db.nodes import NodeRow
 from mallee.cc.db.placements import Placement
 from mallee.cc.ledger import Ledger
 from mallee.cc.scheduler.inventory import Host
 from mallee.domain.guards import Guards
-from mallee.domain.guest import Phase, Power, Resources
+from mallee.domain.guest import Phase, Resources
 from mallee.kernel.errors import Fault, Kind
 
 ADOPTED_AT_ONCE = 2
@@ -148,7 +148,6 @@ class Nodes:
     """The registry.
 
     Args:
-        touch: an instance's reachability changed.
         description_of: which description of its guest these bytes are.
         back: told a node that attends anew; whatever waits for it may go on.
     """
@@ -159,13 +158,11 @@ class Nodes:
         self,
         ledger: Ledger,
         config: CcConfig,
-        touch: Callable[[Sequence[str]], None],
         description_of: Callable[[bytes], int] = lambda _guest: 0,
     ) -> None:
         self._ledger = ledger
         self._description_of = description_of
         self._config = config
-        self._touch = touch
         self._lines: dict[int, Line] = {}
         self.guarding: dict[int, Line] = {}  # of nodes that enforce security groups
         self._renewed: dict[int, float] = {}
@@ -211,8 +208,6 @@ class Nodes:
         self._fenced.discard(row.number)
         line = Line(row.number, was_lost=row.number in self._returning)
         await self._ledger.journal.commit()
-        if was_lost:
-            self._touch(list(self._ledger.inventory.hosts[row.number].takers))
         if (old := self._lines.get(row.number)) is not None:
             old.close()
         self._lines[row.number] = line
@@ -343,7 +338,6 @@ class Nodes:
     def _set_lost(self, host: Host, *, lost: bool) -> None:
         row = self._ledger.nodes.rows[host.index]
         self._ledger.nodes.put(host.index, row._replace(lost=lost))
-        self._touch(list(host.takers))
         _log.warning("node lost its lease" if lost else "node is back", node=row.name, host=row.host_id)
 
     def _registered(self, hello: Hello) -> NodeRow:
@@ -390,7 +384,7 @@ class Nodes:
                 knows = has.phase in _ALIVE and has.description >= self._description_of(row.guest)
                 yield replace(order, guest=b"") if knows else order
             elif row.host < 0 and row.left_host == host.index and row.phase == Phase.STOPPED:
-                yield Order(instance_id, row.left_generation, row.revision, Power.STOPPED, guest=row.guest)
+                yield rest_of(row)
 
     # What others ask
 
