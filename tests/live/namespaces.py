@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from mallee.domain.guest import Guest, GuestKey
 from mallee.kernel.clock import SystemClock
 from mallee.kernel.entropy import SystemEntropy
-from mallee.nc.drivers.libvirt.network import FlatNetwork
+from mallee.nc.drivers.libvirt.network.flat import FlatNetwork
 from mallee.nc.metadata.server import MetadataServer
 from tests.unit.nc.pretend import a_guest
 

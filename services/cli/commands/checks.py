@@ -69,6 +69,7 @@ def _real_host(
 ) -> Iterator[Finding]:
     """What real guests need, where they are asked for."""
     from mallee.cli.commands import real_host
+    from mallee.cli.commands.real_machine import Machine
     from mallee.kernel.config import load
     from mallee.nc.config import NcConfig
 
@@ -76,7 +77,7 @@ def _real_host(
     shape = folder.shape()
     has = hypervisor or (shape.hypervisor if shape else settings.hypervisor)
     if has == options.Hypervisor.LIBVIRT:
-        yield from real_host.findings(settings, real_host.Machine())
+        yield from real_host.findings(settings, Machine())
     else:
         fix = "Their host is looked at with: mallee doctor --hypervisor libvirt"
         yield Finding(None, "real guests", "not asked for", fix)

@@ -5,21 +5,14 @@ Nothing is changed by looking, but for one guest that is started for a moment wh
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
-import os
 import re
-import shutil
-import socket
-import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from mallee.cli.commands.finding import Finding
+from mallee.cli.commands.real_machine import Machine
 from mallee.nc.config import NcConfig
-from mallee.nc.drivers.libvirt.host import daemon_version, kvm_works
 from mallee.nc.drivers.libvirt.images import KERNEL
 
 PACKAGES: Final = (
@@ -29,50 +22,7 @@ PACKAGES: Final = (
 OLDEST: Final = {"QEMU": (7, 0), "libvirt": (8, 0), "nft": (1, 0)}  # what guests and rules are written for
 GUEST_DISK, GUEST_MEMORY = 10 * 10**9, 1024 * 10**6  # bytes free, for a few guests
 VXLAN, MIGRATION = 4789, "49152-49215"
-_PATIENCE: Final = 3.0
 _version = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?").search
-
-
-def _said(*command: str) -> str:
-    """What a command prints; '' when it is not there, fails, or takes too long."""
-    try:
-        done = subprocess.run(  # noqa: S603 - our own words only
-            command, capture_output=True, text=True, check=False, timeout=2 * _PATIENCE
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
-
-
-def _read(path: str) -> str | None:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return None
-
-
-def _reaches(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), _PATIENCE).close()
-    except OSError:
-        return False
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What is looked at; a test says what there is."""
-
-    which: Callable[[str], str | None] = shutil.which
-    said: Callable[..., str] = _said
-    read: Callable[[str], str | None] = _read
-    daemon: Callable[[str], str] = daemon_version
-    reaches: Callable[[str, int], bool] = _reaches
-    has_module: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None
-    kvm: Callable[[Path], bool] = lambda kernel: asyncio.run(kvm_works(kernel))
-    free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
-    memory: Callable[[], int] = lambda: os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    is_root: Callable[[], bool] = lambda: os.geteuid() == 0
 
 
 def findings(config: NcConfig, machine: Machine) -> Iterator[Finding]:

@@ -84,7 +84,8 @@ async def _libvirt(
         from mallee.nc.drivers.libvirt.driver import Host, LibvirtDriver
         from mallee.nc.drivers.libvirt.host import shape_of
         from mallee.nc.drivers.libvirt.images import LocalImages
-        from mallee.nc.drivers.libvirt.network import FlatNetwork, Network, NoNetwork
+        from mallee.nc.drivers.libvirt.network import Network, NoNetwork
+        from mallee.nc.drivers.libvirt.network.flat import FlatNetwork
         from mallee.nc.drivers.libvirt.traces import Traces
     except ImportError as error:
         raise Fault(

@@ -28,6 +28,15 @@ VERSIONS: Final = (
 """The dated trees that are served, EC2's own, all with the same contents."""
 
 
+_NOT_HERE: Final = (
+    "billingProducts",
+    "devpayProductCodes",
+    "kernelId",
+    "marketplaceProductCodes",
+    "ramdiskId",
+)
+
+
 def tree(guest: Guest) -> Mapping[str, str]:
     """Path below a version -> text, for every leaf. Folders are what leaves have in common."""
     leaves = {f"meta-data/{name}": text for name, text in _metadata(guest).items()}
@@ -105,18 +114,14 @@ def _document(guest: Guest) -> str:
         "accountId": guest.account_id,
         "architecture": guest.architecture,
         "availabilityZone": guest.availability_zone,
-        "billingProducts": None,
-        "devpayProductCodes": None,
-        "marketplaceProductCodes": None,
         "imageId": guest.image_id,
         "instanceId": guest.instance_id,
         "instanceType": guest.instance_type,
-        "kernelId": None,
         "pendingTime": launched.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "privateIp": guest.private_address,
-        "ramdiskId": None,
         "region": _region(guest.availability_zone),
         "version": "2017-09-30",
+        **dict.fromkeys(_NOT_HERE),
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mallee.cli.commands.finding import Finding
-from mallee.cli.commands.real_host import Machine, findings
+from mallee.cli.commands.real_host import findings
+from mallee.cli.commands.real_machine import Machine
 from mallee.nc.config import NcConfig
 
 VERSIONS = {

@@ -17,7 +17,7 @@ import msgspec
 from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.state_folder import replace
 from mallee.nc.drivers.libvirt.domain import NAMESPACE, identity_of
-from mallee.nc.drivers.libvirt.network import sweep_away
+from mallee.nc.drivers.libvirt.network.links import sweep_away
 
 
 class Traces(msgspec.Struct, frozen=True):

@@ -1,89 +1,34 @@
-"""The flat network of a cluster: one segment on which guests of all its nodes and their hosts meet.
-
-A bridge on each host, joined by VXLAN tunnels to the hosts that are named. A guest's card is led to the
-metadata service by its own port, gets its address by DHCP and can use no other; what its security
-groups do not let through reaches nobody (`rules`). The bridge, its rules and its DHCP server are there
-while a guest is, and gone with the last.
-"""
+"""The flat network of one host: made for the first guest, gone with the last."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import shutil
-import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from mallee.domain.guards import Guards
 from mallee.domain.guest import Guest, GuestKey
-from mallee.kernel.errors import Fault, Kind
 from mallee.kernel.state_folder import replace
-from mallee.nc.drivers.libvirt.commands import run
-from mallee.nc.drivers.libvirt.dhcp import MTU, Dhcp, end_orphan
-from mallee.nc.drivers.libvirt.rules import FAMILIES, Plug, Segment, is_mac, rules_of
+from mallee.nc.drivers.libvirt.network import Metadata
+from mallee.nc.drivers.libvirt.network.commands import run
+from mallee.nc.drivers.libvirt.network.dhcp import MTU, Dhcp
+from mallee.nc.drivers.libvirt.network.links import (
+    is_there,
+    lead_bridged_through_ip,
+    mac_of,
+    sweep_away,
+    tunnel_of,
+)
+from mallee.nc.drivers.libvirt.network.plugs import Plug, Segment, plug_of
+from mallee.nc.drivers.libvirt.network.rules import rules_of
 from mallee.nc.metadata.server import ADDRESS
 
 VNI: Final = 4201
-_BRIDGED: Final = Path("/proc/sys/net/bridge")
-
-
-class Network(Protocol):
-    """Where guests are plugged in."""
-
-    bridge: str
-
-    @property
-    def guards(self) -> bool:
-        """Whether it enforces security groups."""
-
-    async def plug(self, key: GuestKey, guest: Guest) -> str:
-        """Make everything ready for the guest's card; returns the name that its host side must have."""
-
-    async def unplug(self, key: GuestKey) -> None:
-        """Take everything of it away. One that was never plugged in is unplugged already."""
-
-    async def describe(self, key: GuestKey, guest: Guest) -> None:
-        """Another description of a guest is in force."""
-
-    async def guard(self, guards: Guards) -> None:
-        """Enforce these groups for all guests, in place of what was enforced."""
-
-
-class Metadata(Protocol):
-    """What opens a port for each guest."""
-
-    async def open(self, key: GuestKey, guest: Guest) -> int: ...
-
-    def describe(self, key: GuestKey, guest: Guest) -> None: ...
-
-    async def close(self, key: GuestKey) -> None: ...
-
-
-class NoNetwork:
-    """Guests without a card, or on a bridge that somebody else looks after."""
-
-    guards = False
-
-    def __init__(self, bridge: str = "") -> None:
-        self.bridge = bridge
-
-    async def plug(self, key: GuestKey, guest: Guest) -> str:  # noqa: ARG002 - the Protocol's shape
-        return ""
-
-    async def unplug(self, key: GuestKey) -> None:
-        pass
-
-    async def describe(self, key: GuestKey, guest: Guest) -> None:
-        pass
-
-    async def guard(self, guards: Guards) -> None:
-        pass
 
 
 @dataclass(slots=True)
@@ -125,7 +70,7 @@ class FlatNetwork:
             if key not in self._plugs:
                 await self._make_bridge()
                 port = await self.metadata.open(key, guest)
-                self._plugs[key] = _plug_of(key, guest, port)
+                self._plugs[key] = plug_of(key, guest, port)
                 await self._apply()
             return self._plugs[key].tap
 
@@ -171,9 +116,9 @@ class FlatNetwork:
 
     async def _enforce(self) -> None:
         guards = self._known_guards()
-        others = sorted(_mac_of(each) for each in {*self.peers, *guards.hosts} - {self.local})
-        routed = _mac_of(f"routed {self.local}")
-        segment = Segment(self.bridge, self._tunnel, _mac_of(self.local), tuple(others), routed)
+        others = sorted(mac_of(each) for each in {*self.peers, *guards.hosts} - {self.local})
+        routed = mac_of(f"routed {self.local}")
+        segment = Segment(self.bridge, self._tunnel, mac_of(self.local), tuple(others), routed)
         rules = "\n".join(rules_of(segment, list(self._plugs.values()), guards))
         await run("nft", "-f", "-", stdin=rules)
         await asyncio.to_thread(self._keep, guards)
@@ -194,11 +139,11 @@ class FlatNetwork:
             f"link set {bridge} type bridge nf_call_iptables 1",
             f"addr replace {ADDRESS}/32 dev {bridge}",
         ]
-        if not _is_there(bridge):
+        if not is_there(bridge):
             # The address never changes with the ports, so that no guest's memory of it goes stale.
-            made = f"link add {bridge} address {_mac_of(self.local)} type bridge"
+            made = f"link add {bridge} address {mac_of(self.local)} type bridge"
             lines = [made, f"link set {bridge} mtu {MTU} up", *lines]
-        if _is_there(tunnel):
+        if is_there(tunnel):
             await run("ip", "-batch", "-", stdin="\n".join(lines))
             return
         lines += [
@@ -233,71 +178,3 @@ class FlatNetwork:
         await self._dhcp.end()
         self._subnets = frozenset()
         await sweep_away(self.bridge, self.folder)
-
-
-def _plug_of(key: GuestKey, guest: Guest, port: int) -> Plug:
-    if not is_mac(guest.mac_address):
-        raise Fault(Kind.INVALID, f"{guest.mac_address!r} is no address of a card.", code="bad-guest")
-    try:
-        address = ipaddress.IPv4Address(guest.private_address)
-        subnet = ipaddress.IPv4Network(guest.subnet_cidr)
-    except ValueError as error:
-        raise Fault(Kind.INVALID, "The guest has no address.", why=str(error), code="bad-guest") from error
-    return Plug(key.instance_id, tap_of(key), guest.mac_address, str(address), subnet, port)
-
-
-def tap_of(key: GuestKey) -> str:
-    """The host side of a guest's card: a name of at most 15 characters."""
-    return "mt" + sha256(f"{key.instance_id}.{key.generation}".encode()).hexdigest()[:12]
-
-
-def _is_there(link: str) -> bool:
-    try:
-        socket.if_nametoindex(link)
-    except OSError:
-        return False
-    return True
-
-
-def _mac_of(address: str) -> str:
-    """A locally administered address, one for each host."""
-    digits = sha256(f"bridge {address}".encode()).hexdigest()
-    return "02:" + ":".join(digits[at : at + 2] for at in range(0, 10, 2))
-
-
-def tunnel_of(bridge: str) -> str:
-    return f"{bridge[:12]}-vx"
-
-
-async def sweep_away(bridge: str, folder: Path) -> bool:
-    """Take a host's flat network away, whoever made it; whether there was any of it."""
-    there = _is_there(bridge) or await asyncio.to_thread(folder.exists)
-    end_orphan(folder)
-    for family in FAMILIES:
-        await run("nft", "delete", "table", family, bridge, check=False)
-    for link in (tunnel_of(bridge), bridge):
-        await run("ip", "link", "del", link, check=False)
-    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-    return there
-
-
-async def lead_bridged_through_ip() -> None:
-    """Have the kernel know the connections of what is bridged, on our bridge alone.
-
-    The module begins with that switched on for every bridge of the host: those are not ours to change.
-
-    Raises:
-        Fault: UNAVAILABLE `no-br-netfilter`: without it no security group could be kept.
-    """
-    if _BRIDGED.exists():
-        return
-    if not await run("modprobe", "br_netfilter", check=False) or not _BRIDGED.exists():
-        raise Fault(
-            Kind.UNAVAILABLE,
-            "Guests cannot be guarded on this host.",
-            why="The kernel has no br_netfilter, by which it knows the connections of what is bridged.",
-            fix="Install the kernel's modules and run: modprobe br_netfilter",
-            code="no-br-netfilter",
-        )
-    for name in ("iptables", "ip6tables", "arptables"):
-        (_BRIDGED / f"bridge-nf-call-{name}").write_text("0")

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from mallee.nc.drivers.libvirt.rules import Plug
+from mallee.nc.drivers.libvirt.network.plugs import Plug
 from mallee.nc.metadata.server import ADDRESS
 
 MTU: Final = 1450  # what a VXLAN leaves of 1,500
