@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import pytest
 
 from mallee.domain.disk_image import HEAD_BYTES, inspect
-from mallee.domain.guest import Cause, GuestImage, GuestKey, ImageFile, Phase, Resources
+from mallee.domain.guest import Cause, GuestImage, GuestKey, ImageFile, MetadataOptions, Phase, Resources
 from mallee.domain.migration import Limits, Round
 from mallee.kernel.clock import ManualClock
 from mallee.kernel.db import Database
@@ -215,6 +215,32 @@ async def test_a_stopped_guest_is_not_resumed(host: Host) -> None:
     await host.go(host.here.start(KEY, a_guest()))
     await host.go(host.here.shut_down(KEY, force=True))
     assert await refused(host.go(host.here.resume(KEY))) is Kind.CONFLICT
+
+
+async def test_a_later_description_is_kept_beside_the_guest(host: Host) -> None:
+    await host.go(host.here.start(KEY, a_guest()))
+    later = a_guest(memory_mib=999, metadata=MetadataOptions(tokens_required=True), description=4)
+    for _ in range(2):
+        await host.go(host.here.describe(KEY, later))
+    await host.restart()
+    (found,) = await host.here.inventory()
+    assert found.guest == a_guest(metadata=later.metadata, description=4)
+    assert found.phase is Phase.RUNNING
+
+
+async def test_a_description_of_a_guest_that_is_not_here_is_refused(host: Host) -> None:
+    with pytest.raises(Fault) as refused:
+        await host.go(host.here.describe(KEY, a_guest()))
+    assert refused.value.kind is Kind.NOT_FOUND
+
+
+async def test_a_screen_is_a_jpeg_and_a_console_is_followed_from_its_last_words_on(host: Host) -> None:
+    await host.go(host.here.start(KEY, a_guest()))
+    picture = await host.go(host.here.screenshot(KEY.instance_id))
+    assert picture[:3] == b"\xff\xd8\xff"
+    async with aclosing(host.here.follow_console(KEY.instance_id)) as written:
+        first = await host.go(anext(written))
+    assert first == await host.go(host.here.console(KEY.instance_id))
 
 
 async def test_reboots_are_counted_not_repeated(host: Host) -> None:
