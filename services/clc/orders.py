@@ -30,6 +30,17 @@ def resources(details: Details) -> common_pb2.Resources:
     return common_pb2.Resources(vcpus=details.vcpus, memory_mib=details.memory_mib)
 
 
+def room_for(row: InstanceRow, details: Details) -> cluster_pb2.Ask:
+    """What an instance that is started again asks its zone for."""
+    return cluster_pb2.Ask(
+        group_id=row.id,
+        min_count=1,
+        instance_ids=[row.id],
+        resources=resources(details),
+        host_id=details.pinned_host,
+    )
+
+
 def desired(tx: Tx, ids: Sequence[str]) -> list[cluster_pb2.DesiredInstance]:
     """The wishes of these instances, as they stand in this transaction."""
     rows = instances.find(tx, ids)

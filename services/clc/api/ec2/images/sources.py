@@ -8,7 +8,7 @@ its first bytes say must agree. Source of the refusals: `mallee.domain.disk_imag
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from mallee.aws.errors import AwsError, InvalidParameterValue
 from mallee.clc.api.ec2.images.checks import store
@@ -29,40 +29,29 @@ _STATUS: Final = {Kind.NOT_FOUND: "404 (Not Found)", Kind.FORBIDDEN: "403 (Forbi
 _FORMATS: Final = {".qcow2": Format.QCOW2, ".qcow": Format.QCOW2}
 
 
-class Place(NamedTuple):
-    """Where an object is."""
-
-    bucket: str
-    key: str
-
-
-def place_of(location: str) -> Place:
-    """`bucket/key` or `s3://bucket/key`. Raises InvalidParameterValue."""
+def place_of(location: str) -> tuple[str, str]:
+    """Bucket and key of `bucket/key` or `s3://bucket/key`. Raises InvalidParameterValue."""
     bucket, _, key = location.removeprefix("s3://").partition("/")
     if not bucket or not key or len(key.encode()) > 1024:
         raise InvalidParameterValue(
             f"Value ({location[:100]}) for parameter imageLocation is invalid. Expected bucket/key, where an image"
             " has been uploaded to."
         )
-    return Place(bucket, key)
+    return bucket, key
 
 
 async def examined(call: Call, location: str, kind: str, architecture: str) -> ImageFile:
-    """The object at a location, pinned as what it is now.
+    """The object at a location that the caller may read, pinned as what it is now.
 
-    Args:
-        call: whose account reads it.
-        location: as the request has it.
-        kind: `ami` for a disk, `aki` for a kernel, `ari` for a ramdisk.
-        architecture: of the guests.
+    `kind` is `ami` for a disk, `aki` for a kernel, `ari` for a ramdisk.
 
     Raises:
         InvalidManifest: it is not there, not the account's to read, or refused.
         Unavailable: the store cannot be asked now.
     """
-    objects, place = store(call), place_of(location)
+    objects, (bucket, key) = store(call), place_of(location)
     try:
-        found = await objects.stat(place.bucket, place.key, reader=call.account)
+        found = await objects.stat(bucket, key, reader=call.account)
         head = await objects.head(found, HEAD_BYTES, reader=call.account)
     except Fault as fault:
         raise _not_readable(fault, location) from fault

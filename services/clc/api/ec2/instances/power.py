@@ -174,15 +174,8 @@ async def _claim(clusters: Clusters, rows: Sequence[InstanceRow]) -> dict[str, p
 
 async def _claim_one(clusters: Clusters, row: InstanceRow) -> pb.Placement:
     details = instances.decode(row.details)
-    ask = pb.Ask(
-        group_id=row.id,
-        min_count=1,
-        instance_ids=[row.id],
-        resources=orders.resources(details),
-        host_id=details.pinned_host,
-    )
     try:
-        outcome = await clusters.at(row.zone).place(ask)
+        outcome = await clusters.at(row.zone).place(orders.room_for(row, details))
     except Fault as fault:
         raise as_aws_error(fault) from fault
     if not outcome.placements:
