@@ -215,10 +215,16 @@ async def over(field: Any, wanted: Phase | None) -> list[tuple[str, GuestKey]]:
     return [where for where, phase in there.items() if phase is Phase.RUNNING]
 
 
-def books(field: Any, runs: bool) -> None:
-    """Room is taken where the survivor is, and nowhere else."""
-    taken = sum(host.capacity.vcpus - host.free.vcpus for host in field.cc.ledger.inventory)
-    assert taken == (SIZE.vcpus if runs else 0)
+async def books(field: Any, runs: bool) -> None:
+    """Room is taken where the survivor is, and nowhere else once all nodes have said what they have."""
+
+    def taken() -> int:
+        return sum(host.capacity.vcpus - host.free.vcpus for host in field.cc.ledger.inventory)
+
+    async def right() -> bool:
+        return taken() == (SIZE.vcpus if runs else 0)
+
+    assert await field.until(right, 3 * field.lease), taken()
 
 
 @pytest.mark.parametrize("blow", BLOWS, ids=lambda blow: blow.__name__)
@@ -249,7 +255,7 @@ async def strike(field: Any, moment: Any, blow: Any) -> None:
         assert survivors == [(name_of(field, row.host), GuestKey(INSTANCE, row.generation))]
         if moment in COMMITTED:
             assert survivors[0][0] == THERE
-    books(field, wanted is Phase.RUNNING)
+    await books(field, wanted is Phase.RUNNING)
 
 
 def name_of(field: Any, number: int) -> str:
@@ -309,4 +315,4 @@ async def test_what_users_want_meanwhile(field: Any, moment: Any, wish: str) -> 
     assert len(survivors) == (wanted is Phase.RUNNING)
     if wish == "cancel":
         assert survivors[0][0] == (THERE if moment in COMMITTED else HERE)
-    books(field, wanted is Phase.RUNNING)
+    await books(field, wanted is Phase.RUNNING)
