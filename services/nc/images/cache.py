@@ -27,6 +27,7 @@ from mallee.nc.images.tool import DiskTool
 
 TABLES: Final = 4 << 20  # bytes that a qcow2 file may have beside one in a thousand of its data
 RESERVE: Final = 16 << 20  # bytes of the disk that are left to others
+_LOOKS: Final = 3  # for a file that is dropped between its making and its use
 _PART: Final = ".part"
 _log = structlog.get_logger()
 
@@ -84,12 +85,22 @@ class ImageCache:
                 `bad-image` or `over-bounds`, NO_CAPACITY `storage-full` or `image-too-large`, UNAVAILABLE.
         """
         name = name_of(file)
-        while not await asyncio.to_thread(self._link, name, target):
+        for _ in range(_LOOKS):
+            if await asyncio.to_thread(self._link, name, target):
+                return
             task = self._making.get(name)
             if task is None:
                 task = self._making[name] = asyncio.ensure_future(self._make(file, self._folder / name))
                 task.add_done_callback(lambda done: self._made(name, done))
             await asyncio.shield(task)
+        # Made ready and not to be had: the place where it was wanted is gone, or the cache is far too small.
+        raise Fault(
+            Kind.CONFLICT,
+            f"The image file {file.bucket}/{file.key} was made ready for nobody.",
+            why=f"{target.parent} is gone, or other images drove it out at once.",
+            fix="Try again; raise image_cache_mib in [nc] if it comes again.",
+            code="image-lost",
+        )
 
     def _made(self, name: str, task: asyncio.Task[None]) -> None:
         self._making.pop(name, None)

@@ -79,7 +79,7 @@ def tool() -> PretendTool:
 async def cache(
     tmp_path: Path, clock: ManualClock, store: PretendStore, tool: PretendTool
 ) -> AsyncIterator[ImageCache]:
-    made = ImageCache(tmp_path / "cache", 64 * MIB, store, tool, clock)
+    made = ImageCache(tmp_path / "cache", 16 * MIB, store, tool, clock)
     await made.open()
     yield made
     await made.close()
@@ -206,7 +206,7 @@ async def test_after_a_failure_the_next_guest_tries_again(
 async def test_the_least_used_goes_first_and_never_what_a_guest_stands_on(
     cache: ImageCache, store: PretendStore, clock: ManualClock, tmp_path: Path
 ) -> None:
-    images = [store.put(f"disk{n}", bytes([n]) * (16 * MIB), "raw") for n in range(5)]
+    images = [store.put(f"disk{n}", bytes([n]) * (4 * MIB), "raw") for n in range(5)]
     for number in range(3):
         await cache.link(images[number], tmp_path / f"disk{number}")
         await clock.advance(1)
@@ -268,7 +268,7 @@ async def test_a_disk_without_room_refuses_before_it_fetches(
 @pytest.mark.parametrize(
     "file",
     [
-        ImageFile("images", "disk", "", 65 * MIB, "e", "raw"),
+        ImageFile("images", "disk", "", 17 * MIB, "e", "raw"),
         ImageFile("images", "kernel", "", 3 << 30, "e"),
     ],
 )
@@ -277,6 +277,15 @@ async def test_what_is_too_large_is_refused_unfetched(
 ) -> None:
     assert (await refused(cache.link(file, tmp_path / "disk"))).code == "image-too-large"
     assert store.reads == []
+
+
+async def test_a_place_that_is_gone_is_not_fetched_for_for_ever(
+    cache: ImageCache, store: PretendStore, tmp_path: Path
+) -> None:
+    image = store.put("disk", bytes(MIB), "raw")
+    fault = await refused(cache.link(image, tmp_path / "gone" / "disk"))
+    assert fault.code == "image-lost"
+    assert len(store.reads) <= 3
 
 
 async def test_a_fetch_goes_on_when_its_guest_has_gone(

@@ -81,6 +81,13 @@ class Capturing:
             await self._tool.flatten(copy, Format.QCOW2, made, most_bytes=size + TABLES, compress=True)
             remove(copy)
             yield await asyncio.to_thread(_captured, made)
+        except FileNotFoundError as error:
+            raise Fault(
+                Kind.CONFLICT,
+                f"{key.instance_id} ended while its disk was captured.",
+                fix="Nothing is left of it to be captured.",
+                code="ended",
+            ) from error
         except OSError as error:
             raise disk_fault(error) from error
         finally:
