@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.cloud.clouds import INSTANCE_TYPE, QUICK, TestCloud
+from tests.cloud.clouds import INSTANCE_TYPE, TestCloud
 from tests.cloud.conftest import empty, refused
 
+PATIENT = {"Delay": 0.1, "MaxAttempts": 1200}  # an instance is stopped and started on the way
 DISK = b"\xeb\x3c" + bytes(510) + b"somebody's disk".ljust(512, b"\0")
 
 
@@ -26,7 +27,7 @@ def registered(cloud: TestCloud, name: str, bucket: str, client: Any = None) -> 
 
 
 def available(cloud: TestCloud, image: str) -> dict[str, Any]:
-    cloud.ec2.get_waiter("image_available").wait(ImageIds=[image], WaiterConfig=QUICK)
+    cloud.ec2.get_waiter("image_available").wait(ImageIds=[image], WaiterConfig=PATIENT)
     (shown,) = cloud.ec2.describe_images(ImageIds=[image])["Images"]
     return dict(shown)
 
@@ -35,7 +36,7 @@ def launched(cloud: TestCloud, image: str, client: Any = None) -> str:
     ec2 = client or cloud.ec2
     answer = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, InstanceType=INSTANCE_TYPE)
     instance: str = answer["Instances"][0]["InstanceId"]
-    ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=QUICK)
+    ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=PATIENT)
     return instance
 
 
@@ -63,7 +64,7 @@ def test_an_upload_becomes_an_image_its_copy_and_an_image_of_its_instance(
     assert shown["SourceInstanceId"] == instance
     assert len(bytes_of(cloud, shown["ImageLocation"])) % 512 == 0
     assert launched(cloud, made)
-    cloud.ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=QUICK)
+    cloud.ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=PATIENT)
 
     for each in (image, copy, made):
         cloud.ec2.deregister_image(ImageId=each)

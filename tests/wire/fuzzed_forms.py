@@ -97,6 +97,10 @@ TEXTS = {
     "AccountName": ("one", "two"),
     "ClientToken": ("token", "t2"),
     "VpcId": ("@vpc",),
+    "ImageLocation": ("bucket/disk.raw", "builtin:tiny", "s3://bucket/disk.raw", "bucket/none", "none"),
+    "SourceRegion": ("mallee-1", "us-east-1"),
+    "OperationType": ("add", "remove"),
+    "KernelId": ("true", "aki-01234567"),
     "ResourceType": ("instance", "key-pair", "security-group", "network-interface", "volume"),
 }
 MARKS = ("@i", "@sg", "@ami", "@eni", "@subnet", "@vpc", "@h", "@key", "@sgr", "@r", "@m", "@AKIA")
@@ -120,6 +124,7 @@ MARK_OF = {
     "SecurityGroupId": "@sg",
     "SecurityGroup": "default",
     "ImageId": "@ami",
+    "SourceImageId": "@ami",
     "SubnetId": "@subnet",
     "NetworkInterfaceId": "@eni",
     "HostId": "@h",
