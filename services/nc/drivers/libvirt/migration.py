@@ -202,7 +202,7 @@ class Source:
         while True:
             await self._news.wait(_name(key), _GLANCE_SECONDS)
             await self._steer(key, out, limits)
-            now = await self._domains.on(key, monitor.migration)
+            now = await self._domains.on(key, _look)
             self._still_mine(key, out)
             if now["status"] in _OVER:
                 raise _conflict(
@@ -214,7 +214,6 @@ class Source:
             if switching:
                 # So little was left that QEMU did not ask us: the guest stands still, and not for long.
                 out.switched = True
-                await self._domains.on(key, _go_on)
             # `dirty-sync-count` is the number of the pass that runs now: one more has ended.
             if now.get("ram", {}).get("dirty-sync-count", 0) - 1 > len(out.rounds) or switching:
                 yield self._round(out, now)
@@ -415,9 +414,9 @@ class Destination:
                         "QEMU took no whole image.", str(now.get("error-desc", "")), "image-broken"
                     )
                 await self._news.wait(_name(key), _GLANCE_SECONDS)
-        await self._domains.on(key, mirror.end_export)
         digest = _digest(state)
         await asyncio.gather(
+            self._domains.on(key, mirror.end_export),
             self._domains.keep_console(key, said.console),
             self._domains.remember(seen, whole=digest, reboots=said.reboots),
         )
@@ -454,6 +453,14 @@ def _begin(domain: Any, landing: Landing, limits: Limits) -> None:
 
 def _let_switch(domain: Any) -> None:
     monitor.set_parameters(domain, downtime_limit=_NO_LIMIT_MS)
+
+
+def _look(domain: Any) -> monitor.Json:
+    """How the passes stand; where QEMU has come to their end by itself, it goes on."""
+    now = monitor.migration(domain)
+    if now["status"] == "pre-switchover":
+        _go_on(domain)
+    return now
 
 
 def _go_on(domain: Any) -> monitor.Json:

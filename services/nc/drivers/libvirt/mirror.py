@@ -102,9 +102,11 @@ def finished(domain: Any) -> bool:
     if job is not None and job["status"] == "ready":
         monitor.execute(domain, "block-job-cancel", {"device": _JOB, "force": False})
         job = _job(domain)
-    if job is not None and job["status"] != "concluded":
+    if job is None:
+        return True
+    if job["status"] != "concluded":
         return False
-    if job is not None and job.get("error"):
+    if job.get("error"):
         raise _broken(job)
     _clear(domain)
     return True
