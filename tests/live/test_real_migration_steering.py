@@ -14,7 +14,7 @@ from mallee.domain.guest import Guest, GuestImage, GuestKey, Phase, Resources
 from mallee.domain.migration import Limits, Round
 from mallee.kernel.errors import Fault
 from mallee.nc.driver import Steering
-from mallee.nc.drivers.libvirt.migration import Landing
+from mallee.nc.drivers.libvirt.landing import Landing
 from tests.live import dirty_guest
 from tests.live.dirty_guest import Work
 from tests.live.drivers import RealNodes

@@ -26,7 +26,7 @@ from mallee.kernel.pki import Authority
 from mallee.kernel.rpc import Identity
 from mallee.nc.driver import Steering
 from mallee.nc.drivers.libvirt.confidence import Confidence
-from mallee.nc.drivers.libvirt.migration import Landing
+from mallee.nc.drivers.libvirt.landing import Landing
 from tests.live.drivers import RealNodes
 from tests.unit.nc.pretend import DirectWire, a_guest, phases
 

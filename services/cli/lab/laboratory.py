@@ -22,7 +22,7 @@ from mallee.cli.state import Access, StateFolder
 from mallee.kernel.errors import Fault, Kind
 
 _IMAGES: Final = Path("/var/lib/mallee/images")
-_PATIENCE: Final = 60.0
+_PATIENCE: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Laboratory:
             command: for the guest's shell.
         """
         # A guest has an address some seconds before its sshd listens: one attempt a second.
-        patient = ("ConnectionAttempts=60", "ConnectTimeout=5")
+        patient = ("ConnectionAttempts=60", "ConnectTimeout=30")
         quiet = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", *patient)
         ssh = ["ssh", "-i", str(key), *(word for option in quiet for word in ("-o", option))]
         through: list[str] = []

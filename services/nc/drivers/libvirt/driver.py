@@ -37,8 +37,9 @@ from mallee.nc.drivers.libvirt.disks import Disks
 from mallee.nc.drivers.libvirt.domain import Identity, Shape, machine_of
 from mallee.nc.drivers.libvirt.domains import DISK_FAILED, PANICKED, Domains, Seen, found
 from mallee.nc.drivers.libvirt.host import warn_if_shut_out
+from mallee.nc.drivers.libvirt.landing import Way
 from mallee.nc.drivers.libvirt.making import Making
-from mallee.nc.drivers.libvirt.migration import Destination, News, Source, Way
+from mallee.nc.drivers.libvirt.migration import Destination, News, Source
 from mallee.nc.drivers.libvirt.network import Network
 from mallee.nc.images.cache import free_bytes
 

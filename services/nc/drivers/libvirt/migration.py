@@ -27,6 +27,7 @@ from mallee.nc.drivers.libvirt import mirror, monitor
 from mallee.nc.drivers.libvirt.confidence import Confidence
 from mallee.nc.drivers.libvirt.domain import Identity
 from mallee.nc.drivers.libvirt.domains import Domains, Seen
+from mallee.nc.drivers.libvirt.landing import Crossing, Landing, Way
 from mallee.nc.drivers.libvirt.making import Making
 
 _GLANCE_SECONDS: Final = 0.2  # between looks at what an operator steers
@@ -36,45 +37,6 @@ _COMPLETION_SECONDS: Final = 30.0
 _ANNOUNCED: Final = {"initial": 20, "max": 500, "rounds": 5, "step": 100}  # milliseconds
 _SWITCHING: Final = {"pre-switchover", "device"}
 _OVER: Final = {"completed", "failed", "cancelled", ""}
-
-
-class _State(msgspec.Struct, array_like=True):
-    """What crosses beside the memory, over the cluster's own connection."""
-
-    migration_id: str
-    generation: int
-    ram_bytes: int
-    reboots: int
-    console: bytes
-
-
-class Landing(msgspec.Struct, omit_defaults=True):
-    """Where a copy waits to be filled, as its QEMU says it and the sender's hears it."""
-
-    host: str
-    port: int
-    tls: bool = False
-    disk_port: int = 0
-    qemu: tuple[int, int] = (0, 0)
-
-    @property
-    def uri(self) -> str:
-        return f"tcp:{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How a guest gets to its copy.
-
-    Args:
-        wire: for what crosses beside the memory.
-        landing: what the destination's `prepare` has said.
-        receiver: the node controller that must answer there.
-    """
-
-    wire: Wire
-    landing: str
-    receiver: str
 
 
 @dataclass(slots=True)
@@ -267,7 +229,7 @@ class Source:
         ended = await self._let_it_finish(key)
         stopped = self._clock.monotonic()
         self._still_mine(key, out)
-        state = _State(
+        state = Crossing(
             migration_id,
             key.generation,
             ended["ram"]["transferred"],
@@ -400,7 +362,7 @@ class Destination:
         if seen.phase is not Phase.INCOMING or seen.me.whole:
             raise _conflict(f"{key.instance_id} takes no state.", f"It is {seen.phase}.", "not-incoming")
         try:
-            said = msgspec.msgpack.decode(state, type=_State)
+            said = msgspec.msgpack.decode(state, type=Crossing)
         except msgspec.MsgspecError as error:
             raise Fault(
                 Kind.INVALID, "What was sent is no guest.", why=str(error), code="bad-state"
