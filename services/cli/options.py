@@ -29,3 +29,6 @@ State = Annotated[
 ]
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Print again and again until Ctrl-C.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="mallee.toml, a section per service.")
+]

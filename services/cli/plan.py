@@ -138,11 +138,11 @@ def shape_of(wish: Wish, kept: Shape | None) -> Shape:
             fix="Give another state folder, or begin anew: mallee down --purge",
             code="other-hypervisor",
         )
-    if shape.hypervisor == "libvirt" and shape.nodes > 1:
+    if shape.hypervisor == "libvirt" and shape.nodes and (shape.zones, shape.nodes) != (1, 1):
         raise Fault(
             Kind.INVALID,
-            "One machine with real guests is one node.",
-            fix="Leave --nodes away, or give 0 for none; other machines join with: mallee node join",
+            "One machine with real guests is one node in one zone.",
+            fix="Leave --zones and --nodes away, or give --nodes 0 for none; others join with: mallee node join",
             code="bad-option",
         )
     for name in ("zones", "nodes"):

@@ -70,8 +70,13 @@ def test_a_group_by_its_shorthand(cloud: TestCloud) -> None:
     assert "InvalidGroup.NotFound" in aws(cloud, "ec2", "delete-security-group", *where, code=REFUSED)
 
 
-def test_images_tags_and_places(cloud: TestCloud) -> None:
-    image = aws(cloud, "ec2", "register-image", "--name", "cli image", "--image-location", "b/m.manifest.xml")
+def test_images_tags_and_places(cloud: TestCloud, tmp_path: Path) -> None:
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(bytes(1 << 20))
+    aws(cloud, "s3api", "create-bucket", "--bucket", "of-the-cli")
+    aws(cloud, "s3api", "put-object", "--bucket", "of-the-cli", "--key", disk.name, "--body", str(disk))
+    where = ("--image-location", f"of-the-cli/{disk.name}")
+    image = aws(cloud, "ec2", "register-image", "--name", "cli image", *where)
     aws(
         cloud,
         "ec2",

@@ -229,7 +229,7 @@ def shown(authority: Authority, who: Identity, folder: Path) -> ssl.SSLContext:
 
 
 async def refused(host: Host, landing: str, context: ssl.SSLContext | None) -> bool:
-    """Whether who comes with this certificate, or in the clear, is sent away."""
+    """Whether who comes with this certificate, or in the clear, is sent away: by an alert, or without a word."""
     line = inside(host, socket)
     line.setblocking(False)
     await asyncio.get_running_loop().sock_connect(line, address_of(landing))
@@ -242,4 +242,4 @@ async def refused(host: Host, landing: str, context: ssl.SSLContext | None) -> b
         writer.close()
     except (ssl.SSLError, ConnectionError):
         return True
-    return context is None and FIRST_WORD not in said
+    return not said or (context is None and FIRST_WORD not in said)

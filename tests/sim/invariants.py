@@ -41,7 +41,7 @@ class Invariants:
         self.violations: list[str] = []
         self.guests = Guests(world, self._guest_changed)
         self._seen: dict[str, State] = {}  # by the rows of the CLC
-        self._told: dict[str, State] = {}  # to clients
+        self._told: dict[str, tuple[State, float]] = {}  # to clients, and when
         self._unpaused: dict[str, float] = {}  # since when a node without lease runs guests
         world.on_commit.append(self._committed)
 
@@ -109,13 +109,17 @@ class Invariants:
             if vcpus > shape.vcpus or memory > shape.memory_mib:
                 self.broken("I6", f"{process.name} has promised {vcpus} vCPUs, {memory} MiB of h-{host}")
 
-    def saw(self, who: str, instance_id: str, state: str) -> None:
-        """A client was told this state, by an answer to a question asked after the last one was answered."""
+    def saw(self, who: str, instance_id: str, state: str, asked: float) -> None:
+        """A client was told this state, in answer to a question of then.
+
+        Who asks before the last answer has come may be told what was true before it.
+        """
         now = next(each for each in State if each.title == state)
-        before = self._told.get(f"{who} {instance_id}")
-        if before is not None and now not in LATER[before]:
+        before, told = self._told.get(f"{who} {instance_id}", (now, asked))
+        if now in LATER[before]:
+            self._told[f"{who} {instance_id}"] = now, self._world.loop.now
+        elif asked >= told:
             self.broken("I4", f"{who} saw {instance_id} go from {before.title} to {now.title}")
-        self._told[f"{who} {instance_id}"] = now
 
     # From time to time.
 

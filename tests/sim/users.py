@@ -78,6 +78,7 @@ class User:
 
     async def launch(self, count: int = 1, *, token: str | None = None, **more: Any) -> list[str]:
         """Instances, if there was room for at least one."""
+        asked = self.world.loop.now
         answer = await self.ask(
             "RunInstances",
             ImageId=IMAGE,
@@ -92,7 +93,7 @@ class User:
         ids = [each["InstanceId"] for each in answer["Instances"]]
         for each in answer["Instances"]:
             self.promises.launched[each["InstanceId"]] = self.name
-            self._saw(each["InstanceId"], each["State"]["Name"])
+            self._saw(each["InstanceId"], each["State"]["Name"], asked)
         self.mine += [each for each in ids if each not in self.mine]
         return ids
 
@@ -120,6 +121,7 @@ class User:
 
     async def look(self, *instance_ids: str) -> dict[str, str]:
         """The states of instances, as they are told."""
+        asked = self.world.loop.now
         answer = await self.ask("DescribeInstances", InstanceIds=list(instance_ids))
         if answer is None:
             return {}
@@ -127,7 +129,7 @@ class User:
         for reservation in answer["Reservations"]:
             for each in reservation["Instances"]:
                 found[each["InstanceId"]] = each["State"]["Name"]
-                self._saw(each["InstanceId"], each["State"]["Name"])
+                self._saw(each["InstanceId"], each["State"]["Name"], asked)
         return found
 
     async def until(self, instance_id: str, *states: str, seconds: float = 8.0) -> bool:
@@ -142,9 +144,8 @@ class User:
     def any_of_mine(self) -> str | None:
         return self.chance.choice(self.mine) if self.mine else None
 
-    def _saw(self, instance_id: str, state: str) -> None:
-        # Concurrent questions of one user may be answered in any order, so each asks alone: see `workload`.
-        self.watch.saw(self.name, instance_id, state)
+    def _saw(self, instance_id: str, state: str, asked: float) -> None:
+        self.watch.saw(self.name, instance_id, state, asked)
 
 
 def broken_promises(

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 ENDS_WITHIN = 30.0  # seconds, a cloud that was told to end
 
-Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="mallee.toml, a section per service.")
-]
-
 
 class Role(StrEnum):
     """The services."""
@@ -65,7 +61,7 @@ def up(
             help="Of this machine, where other machines can reach everything. [default: 127.0.0.1]",
         ),
     ] = None,
-    config: Config = None,
+    config: options.Config = None,
     database: Annotated[
         str, typer.Option(metavar="URL", help="The cloud controller's. [default: SQLite]")
     ] = "",
@@ -149,7 +145,7 @@ def run(
     state: Annotated[
         Path | None, typer.Option("--state", metavar="DIR", help="Where it keeps its state.")
     ] = None,
-    config: Config = None,
+    config: options.Config = None,
     name: Annotated[
         str, typer.Option(help="Its own name in the cloud. [default: its zone, or its role]")
     ] = "",

@@ -30,12 +30,13 @@ def token(
 def join(
     token: Annotated[str, typer.Argument(help="What `mallee node token` printed.")],
     state: options.State = None,
+    config: options.Config = None,
     *,
     start: Annotated[bool, typer.Option(help="Run the node controller at once and stay.")] = True,
 ) -> None:
     """Make this machine a node: get its certificate and run its node controller.
 
-    From the next time on: mallee run nc
+    From the next time on: mallee run nc, with the same --state and --config.
     """
     from mallee.cli.commands.clouds import Role, run
     from mallee.cli.joining import join as spend
@@ -47,7 +48,7 @@ def join(
     where = asyncio.run(spend(folder, token, SystemClock()))
     tell(f"{where.node} has joined {where.zone} of {where.cloud}.")
     if start:
-        run(Role.NC, state=folder.root)
+        run(Role.NC, state=folder.root, config=config)
 
 
 @app.command()

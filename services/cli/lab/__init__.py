@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Final
@@ -110,7 +111,7 @@ MACHINE: Final = f"{_BLOCK}.254"  # the machine itself on the hosts' network, wh
 def some_hosts(count: int, folder: Path, *, uplink: bool = False) -> Iterator[Sequence[Host]]:
     """`count` hosts that reach each other; with `uplink` the machine reaches them too, at `MACHINE`."""
     # The process and a part of the folder's name: two of them may be under way.
-    prefix = f"mal{os.getpid() % 100_000}"
+    prefix = f"mal{os.getpid() % 100_000}{sha256(str(folder).encode()).hexdigest()[:3]}"
     bridge = f"{prefix}br"
     hosts = [Host(f"{prefix}h{n}", f"{_BLOCK}.{n + 1}", folder / f"host{n}") for n in range(count)]
     with ExitStack() as stack:
