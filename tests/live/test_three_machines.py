@@ -29,7 +29,7 @@ class Terminal:
     def __init__(self, host: Host, folder: Path, name: str) -> None:
         self._name = name
         home = {"XDG_STATE_HOME": str(folder), "HOME": str(folder), "PAGER": "cat"}
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        path = f"{folder.parent / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._shell = subprocess.Popen(
             ["nsenter", "-t", str(host.daemon_pid()), "-m", "-n", f"--wd={folder}", "bash", "-eu"],
             stdin=subprocess.PIPE,
@@ -40,7 +40,8 @@ class Terminal:
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.said: list[str] = []
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
 
     def type(self, text: str) -> list[str]:
         """Type a block; what it printed, when all of it is done."""
@@ -71,6 +72,9 @@ class Terminal:
         assert self._shell.stdin is not None
         self._shell.stdin.close()
         self._shell.wait(60)
+        self._listening.join()
+        assert self._shell.stdout is not None
+        self._shell.stdout.close()
 
     def _listen(self) -> None:
         assert self._shell.stdout is not None
@@ -95,11 +99,20 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[tupl
             folder, own = host.folder / "typed", host.folder / "var-lib-mallee"
             folder.mkdir()
             own.mkdir()
+            _lend_the_archive(host)
             bind = f"mkdir -p /var/lib/mallee && mount --bind {own} /var/lib/mallee"
             inside = ["nsenter", "-t", str(host.daemon_pid()), "-m", "sh", "-c", bind]
             subprocess.run(inside, check=True)
             made.append((host, folder))
         yield made
+
+
+def _lend_the_archive(host: Host) -> None:
+    """The hosts have a network of their own and no way out of it: packages come through this machine's."""
+    tool = host.folder / "bin/apt-get"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{os.getpid()}/ns/net /usr/bin/apt-get "$@"\n')
+    tool.chmod(0o755)
 
 
 class Walk:
