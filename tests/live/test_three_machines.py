@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from mallee.cli.lab import Host, missing, some_hosts, until
+from mallee.cli.tiny import build
+from mallee.kernel.errors import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -93,6 +95,10 @@ def blocks() -> list[tuple[list[str], str]]:
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[tuple[Host, Path]]]:
     if reason := missing():
         pytest.skip(reason)
+    try:
+        build(tmp_path_factory.mktemp("image"))
+    except Fault as fault:
+        pytest.skip(f"the tiny image cannot be built: {fault}")
     with some_hosts(3, tmp_path_factory.mktemp("machines")) as hosts:
         made = []
         for host in hosts:
