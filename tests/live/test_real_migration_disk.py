@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mallee.cli.lab import Host, missing, some_hosts
+from mallee.cli.lab import Host
 from mallee.domain.guest import Guest, GuestImage, GuestKey, Phase, Resources
 from mallee.domain.migration import Limits
 from mallee.kernel.clock import SystemClock
@@ -32,14 +32,6 @@ KEY, NEXT = GuestKey("i-1", 1), GuestKey("i-1", 2)
 HERE, THERE = Identity("cloud", "nc", "node-1"), Identity("cloud", "nc", "node-2")
 MIB = 1 << 20
 LIMITS = Limits()
-
-
-@pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Host]]:
-    if reason := missing():
-        pytest.skip(reason)
-    with some_hosts(2, tmp_path_factory.mktemp("hosts")) as hosts:
-        yield hosts
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ runs always; with MALLEE_WHOLE_MATRIX=1 every blow strikes at every moment, whic
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mallee.cli.lab import Host, missing, some_hosts
+from mallee.cli.lab import Host
 from tests.conformance import test_migration_kill_matrix as matrix
 from tests.conformance.migration_field import HERE, THERE
 from tests.conformance.test_migration_kill_matrix import copying, crossing, forgetting, stopping, waking
@@ -42,14 +42,6 @@ ALWAYS: dict[Any, tuple[Blow, ...]] = {
 }
 WHOLE = "MALLEE_WHOLE_MATRIX" in os.environ
 CELLS = [(moment, blow) for moment in matrix.MOMENTS for blow in (BLOWS if WHOLE else ALWAYS.get(moment, ()))]
-
-
-@pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Host]]:
-    if reason := missing():
-        pytest.skip(reason)
-    with some_hosts(2, tmp_path_factory.mktemp("hosts")) as hosts:
-        yield hosts
 
 
 @pytest.fixture

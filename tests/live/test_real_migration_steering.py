@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from mallee.cli.lab import Host, missing, some_hosts
+from mallee.cli.lab import Host
 from mallee.domain.guest import Guest, GuestImage, GuestKey, Phase, Resources
 from mallee.domain.migration import Limits, Round
 from mallee.kernel.errors import Fault
@@ -25,14 +25,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 KEY, NEXT = GuestKey("i-1", 1), GuestKey("i-1", 2)
 MBPS = 80.0
 BUSY = Work(touched_mib=8, set_mib=8)  # as fast as it can: no line of that width keeps up
-
-
-@pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Host]]:
-    if reason := missing():
-        pytest.skip(reason)
-    with some_hosts(2, tmp_path_factory.mktemp("hosts")) as hosts:
-        yield hosts
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import ctypes
 import os
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from mallee.cli.lab import Host, missing, some_hosts
+from mallee.cli.lab import Host
 from mallee.domain.guest import GuestKey, Phase
 from mallee.domain.migration import Limits
 from mallee.kernel.clock import SystemClock
@@ -37,14 +37,6 @@ KEY, NEXT = GuestKey("i-1", 1), GuestKey("i-1", 2)
 HERE, THERE = Identity("cloud", "nc", "node-1"), Identity("cloud", "nc", "node-2")
 STRANGER = Identity("cloud", "nc", "node-3")  # a node of the same cloud, and not the one that was named
 CLONE_NEWNET = 0x40000000
-
-
-@pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Host]]:
-    if reason := missing():
-        pytest.skip(reason)
-    with some_hosts(2, tmp_path_factory.mktemp("hosts")) as hosts:
-        yield hosts
 
 
 @pytest.fixture(scope="module")
